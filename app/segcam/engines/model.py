@@ -1,0 +1,178 @@
+"""An ONNX file made ready for a runtime: read, its spec found, its input size fixed, its head cut."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segcam.engines.base import EngineOptions
+from segcam.errors import EngineError, SpecError
+from segcam.onnx_tools.head import HeadCut, cut_head
+from segcam.onnx_tools.spec import ModelSpec, resolve_spec
+
+if TYPE_CHECKING:
+    import onnx
+
+_DTYPES = {1: "float32", 10: "float16", 2: "uint8"}
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedModel:
+    """``proto`` is what the runtime gets; ``spec`` describes it as it is now (kind, upsample, names, size, dtype)."""
+
+    path: Path
+    proto: onnx.ModelProto
+    spec: ModelSpec
+    input_shape: tuple[int, int, int, int]
+    cut: HeadCut | None
+
+
+def prepare(path: Path, options: EngineOptions, warn: Callable[[str], None]) -> PreparedModel:
+    """Read ``path`` and make it ready. Raises EngineError or SpecError with what is wrong and what to do."""
+    model = _load(path)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    spec = resolve_spec(path, metadata, options.spec, warn)
+    tensor = _input(model, spec, path)
+    shape = _input_shape(tensor, spec, options, path)
+    dtype = _DTYPES.get(tensor.type.tensor_type.elem_type)
+    if dtype is None:
+        raise EngineError(
+            f"{path.name}: input {tensor.name!r} has element type {tensor.type.tensor_type.elem_type}",
+            "Export the network with a float32, float16 or uint8 picture as its input.",
+        )
+    for axis, size in enumerate(shape):
+        tensor.type.tensor_type.shape.dim[axis].dim_value = size
+    layout = "NCHW" if shape[1] == 3 else "NHWC"
+    hw = (shape[2], shape[3]) if layout == "NCHW" else (shape[1], shape[2])
+    fed = replace(spec.input, name=tensor.name, layout=layout, dtype=dtype, size=hw)  # type: ignore[arg-type]  # checked above
+    output = _output(model, spec, path)
+    read = replace(spec.output, name=output.name, kind=_kind(output, spec))
+    cut = cut_head(model, output.name, hw) if options.cut_head else None
+    if cut:
+        model, found = cut
+        read = replace(read, name=found.tensor, kind="logits", upsample=found.upsample)
+    else:
+        _only_output(model, output.name)
+    return PreparedModel(path, model, replace(spec, input=fed, output=read), shape, cut[1] if cut else None)
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if not path.exists():
+        folder = path.parent if path.parent.is_dir() else Path()
+        near = get_close_matches(path.name, [p.name for p in folder.glob("*.onnx")], 1)
+        raise EngineError(
+            f"there is no file {path}", f"Did you mean {folder / near[0]}?" if near else "Check the name after --engine."
+        )
+    if path.is_dir() or path.stat().st_size == 0:
+        raise EngineError(
+            f"{path} is {'a folder' if path.is_dir() else 'empty (0 bytes)'}, not an ONNX file",
+            "Name an .onnx file with --engine.",
+        )
+    try:
+        model = onnx.load(os.fspath(path))
+        if not model.graph.node or not model.graph.input:
+            raise DecodeError("no graph inside")
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise EngineError(
+            f"{path} is not an ONNX model ({str(error).strip() or 'it does not parse'})",
+            "Export the network to ONNX, or name the right file with --engine.",
+        ) from None
+    except (OSError, onnx.checker.ValidationError) as error:
+        raise EngineError(
+            f"{path} cannot be read: {error}", "If its weights are in a file of their own, put that file beside it."
+        ) from None
+    return model
+
+
+def _input(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> onnx.ValueInfoProto:
+    # Old exports list their weights among the inputs.
+    weights = {i.name for i in model.graph.initializer}
+    inputs = [i for i in model.graph.input if i.name not in weights]
+    names = [i.name for i in inputs]
+    if spec.input.name:
+        if spec.input.name not in names:
+            raise SpecError(
+                f"the spec ({spec.origin}) names input {spec.input.name!r}, {path.name} has: {', '.join(names)}",
+                "Correct input.name in the spec.",
+            )
+        return inputs[names.index(spec.input.name)]
+    if len(inputs) != 1:
+        raise EngineError(
+            f"{path.name} has {len(inputs)} inputs ({', '.join(names)}), expected one picture",
+            "Name the picture's input in a spec (input.name).",
+        )
+    return inputs[0]
+
+
+def _input_shape(
+    tensor: onnx.ValueInfoProto, spec: ModelSpec, options: EngineOptions, path: Path
+) -> tuple[int, int, int, int]:
+    dims = [d.dim_value for d in tensor.type.tensor_type.shape.dim]
+    if len(dims) != 4:
+        raise EngineError(
+            f"{path.name}: input {tensor.name!r} has {len(dims)} dimensions, expected 4 (NCHW or NHWC)",
+            "Segcam runs networks that take pictures.",
+        )
+    last = dims[3] == 3 and dims[1] != 3 or (spec.input.layout == "NHWC" and dims[1] != 3)
+    channels = dims[3] if last else dims[1]
+    if channels not in (0, 3):
+        raise EngineError(
+            f"{path.name}: input {tensor.name!r} is {_show(dims)}: {channels} channels, expected 3",
+            "Segcam feeds colour pictures.",
+        )
+    rows, cols = (1, 2) if last else (2, 3)
+    asked = options.size or spec.input.size
+    if asked is None and 0 in (dims[rows], dims[cols]):
+        raise EngineError(
+            f"{path.name}: input {tensor.name!r} is {_show(dims)}: its height and width are open",
+            "Give them with --size HEIGHT,WIDTH (for example --size 512,1024) or in the spec (input.size).",
+        )
+    height, width = asked or (dims[rows], dims[cols])
+    for have, want in ((dims[rows], height), (dims[cols], width)):
+        if have not in (0, want):
+            where = "--size" if options.size else f"the spec ({spec.origin})"
+            raise SpecError(
+                f"{where} says {width}x{height}, but the input of {path.name} is fixed: {_show(dims)}",
+                "Export the network at that size, or leave the size out.",
+            )
+    if dims[0] not in (0, 1):
+        raise EngineError(
+            f"{path.name}: its batch is fixed at {dims[0]}, expected 1", "Export the network with batch 1 or dynamic."
+        )
+    return (1, height, width, 3) if last else (1, 3, height, width)
+
+
+def _show(dims: list[int]) -> str:
+    return "x".join(str(d) if d else "?" for d in dims)
+
+
+def _output(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> onnx.ValueInfoProto:
+    outputs = list(model.graph.output)
+    names = [o.name for o in outputs]
+    if spec.output.name:
+        if spec.output.name not in names:
+            raise SpecError(
+                f"the spec ({spec.origin}) names output {spec.output.name!r}, {path.name} has: {', '.join(names)}",
+                "Correct output.name in the spec.",
+            )
+        return outputs[names.index(spec.output.name)]
+    return outputs[0]
+
+
+def _kind(output: onnx.ValueInfoProto, spec: ModelSpec) -> Any:
+    """Whole numbers are labels whatever the spec forgot to say; otherwise the spec's word counts."""
+    integer = output.type.tensor_type.elem_type in (2, 3, 4, 5, 6, 7, 12, 13)
+    return "labels" if integer else spec.output.kind
+
+
+def _only_output(model: onnx.ModelProto, name: str) -> None:
+    keep = [o for o in model.graph.output if o.name == name]
+    del model.graph.output[:]
+    model.graph.output.extend(keep)

@@ -1,0 +1,168 @@
+"""OpenVINO: the engine of machines without an NVIDIA GPU, and of Intel's GPUs and NPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segcam.engines.base import EngineInfo, EngineOptions, Precision
+from segcam.engines.model import PreparedModel, prepare
+from segcam.errors import EngineError, MissingDependencyError, UsageError
+from segcam.onnx_tools.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+_HINTS: dict[str, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+class OpenVinoEngine:
+    """See ``engines.base.Engine``. One request more than the streams that compute, so that no stream waits for the
+    thread that prepares frames and reads results."""
+
+    def __init__(self, path: Path, options: EngineOptions, warn: Callable[[str], None]) -> None:
+        self._path, self._options, self._warn = path, options, warn
+        self._model: PreparedModel | None = None
+        self._info: EngineInfo | None = None
+        self._requests: list[ov.InferRequest] = []
+        self._inputs: list[NDArray[Any]] = []
+        self._outputs: list[NDArray[Any]] = []
+
+    def activate(self) -> None:
+        if self._info:
+            return
+        try:
+            import openvino as ov
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"OpenVINO is not installed ({error})", "pip install openvino, or use --runtime onnxruntime."
+            ) from None
+        options = self._options
+        core = ov.Core()
+        device = options.device.upper()
+        if device.split(":")[0].split(".")[0] not in ("AUTO", "HETERO", "MULTI", *(d.split(".")[0] for d in core.available_devices)):
+            raise UsageError(
+                f"OpenVINO has no device {options.device!r} here, only: {', '.join(core.available_devices)}",
+                "Choose one of these with --device, or see 'segcam doctor'.",
+            )
+        self._model = prepare(self._path, options, self._warn)
+        precision = _precision(core, device, options.precision)
+        config: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
+        if options.requests:
+            config["PERFORMANCE_HINT_NUM_REQUESTS"] = max(1, options.requests - 1)
+        if options.threads and device == "CPU":
+            config["INFERENCE_NUM_THREADS"] = options.threads
+        try:
+            network = core.read_model(self._model.proto.SerializeToString())
+            compiled = core.compile_model(network, device, config)
+        except RuntimeError as error:
+            raise EngineError(
+                f"OpenVINO cannot run {self._path.name}: {_first_line(error)}",
+                "Check the file with 'python -m onnx.checker', or try --runtime onnxruntime.",
+            ) from None
+        count = options.requests or int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
+        self._make_requests(ov, compiled, count)
+        threads = int(compiled.get_property("INFERENCE_NUM_THREADS")) if device == "CPU" else 0
+        found = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+        names = {hint: name for name, hint in _HINTS.items()}
+        if names.get(found) != precision:
+            raise EngineError(
+                f"{precision} was asked for and OpenVINO took {found}", "Use --precision fp32, or auto."
+            )
+        self._info = EngineInfo(
+            model=self._path.name,
+            runtime="OpenVINO",
+            version=ov.__version__.split("-")[0],
+            device=f"{device}, {str(core.get_property(device, 'FULL_DEVICE_NAME')).strip()}" if device == "CPU" else device,
+            precision=precision,
+            threads=threads,
+            requests=count,
+            input_shape=self._model.input_shape,
+            output_shape=self._outputs[0].shape,
+            head="+".join(self._model.cut.removed) if self._model.cut else "",
+            spec=self._model.spec.origin,
+        )
+
+    def _make_requests(self, ov: Any, compiled: ov.CompiledModel, count: int) -> None:
+        port = compiled.outputs[0]
+        if port.partial_shape.is_dynamic:
+            raise EngineError(
+                f"{self._path.name}: the size of its output {port.partial_shape} depends on the picture",
+                "Export the network with a fixed input size, or give --size HEIGHT,WIDTH.",
+            )
+        for _ in range(count):
+            fed = np.zeros(tuple(compiled.inputs[0].shape), compiled.inputs[0].element_type.to_dtype())
+            read = np.zeros(tuple(port.shape), port.element_type.to_dtype())
+            request = compiled.create_infer_request()
+            request.set_input_tensor(ov.Tensor(fed, shared_memory=True))
+            request.set_output_tensor(ov.Tensor(read, shared_memory=True))
+            self._requests.append(request)
+            self._inputs.append(fed)
+            self._outputs.append(read)
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._active().spec
+
+    @property
+    def info(self) -> EngineInfo:
+        self._active()
+        assert self._info
+        return self._info
+
+    def _active(self) -> PreparedModel:
+        if self._info is None or self._model is None:
+            raise EngineError(f"the engine {self._path.name} is not active", "Call activate() first.")
+        return self._model
+
+    def input(self, slot: int) -> NDArray[Any]:
+        return self._inputs[slot]
+
+    def start(self, slot: int) -> None:
+        self._requests[slot].start_async()
+
+    def ready(self, slot: int) -> bool:
+        return bool(self._requests[slot].wait_for(0))
+
+    def elapsed_ms(self, slot: int) -> float:
+        return float(self._requests[slot].latency)
+
+    def wait(self, slot: int) -> NDArray[Any]:
+        try:
+            self._requests[slot].wait()
+        except RuntimeError as error:
+            raise EngineError(
+                f"OpenVINO failed while running {self._path.name}: {_first_line(error)}", "Try --precision fp32."
+            ) from None
+        return self._outputs[slot]
+
+    def close(self) -> None:
+        for request in self._requests:
+            request.cancel()
+        self._requests, self._inputs, self._outputs = [], [], []
+        self._model = self._info = None
+
+
+def _precision(core: ov.Core, device: str, asked: str) -> Precision:
+    """What ``auto`` means on this device: bf16 or fp16 where the processor computes in it, else fp32."""
+    capable = {str(c) for c in core.get_property(device, "OPTIMIZATION_CAPABILITIES")} if device in core.available_devices else set()
+    if asked == "auto":
+        if device == "CPU":
+            return "bf16" if "BF16" in capable else "fp16" if "FP16" in capable else "fp32"
+        return "fp16" if "FP16" in capable else "fp32"
+    if asked == "bf16" and capable and "BF16" not in capable or asked == "fp16" and capable and "FP16" not in capable:
+        raise UsageError(
+            f"{asked} was asked for, but this {device} computes in {', '.join(sorted(capable & {'FP32', 'BF16', 'FP16'}))} only",
+            "Use --precision auto.",
+        )
+    return asked  # type: ignore[return-value]  # auto is handled above
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    plain = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return (plain or lines or [type(error).__name__])[0][:300]

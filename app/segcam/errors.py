@@ -1,0 +1,53 @@
+"""Errors that a person can act on: what was found, then what to do next."""
+
+from __future__ import annotations
+
+
+class SegcamError(Exception):
+    """Base of every error that Segcam raises on purpose.
+
+    ``message`` says what was found and what was expected; ``hint`` says what to do next, if possible
+    as a command. The command line prints both without a traceback and exits with code 1.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class UsageError(SegcamError, ValueError):
+    """A flag, setting or argument that cannot be used as given (exit code 2)."""
+
+
+class SourceError(SegcamError, OSError):
+    """A source that cannot be opened, read or decoded."""
+
+    def __str__(self) -> str:
+        return SegcamError.__str__(self)
+
+
+class SourceTruncatedError(SourceError):
+    """A source that ended before all the frames it announced; what came before is good."""
+
+
+class SinkError(SegcamError, OSError):
+    """An output that cannot be opened or written."""
+
+    def __str__(self) -> str:
+        return SegcamError.__str__(self)
+
+
+class EngineError(SegcamError, RuntimeError):
+    """A network that cannot be loaded or run."""
+
+
+class SpecError(SegcamError, ValueError):
+    """A ModelSpec that is malformed or does not fit its network."""
+
+
+class MissingDependencyError(SegcamError, ImportError):
+    """A package that this job needs and that is not installed; the hint names the command."""

@@ -1,0 +1,255 @@
+"""The segmenter for engines that live in host memory: preprocess, run, name every pixel, paint."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segcam.classes import ClassTable
+from segcam.controls import Controls
+from segcam.engines.base import Engine
+from segcam.errors import EngineError
+from segcam.frame import Frame, Segmentation
+from segcam.geometry import AxisMap, fit, nearest, resize_axis, taps
+from segcam.kernels.cpu.blend import OverlayPainter
+from segcam.kernels.cpu.labels import LabelMapper, sample_ids
+from segcam.kernels.cpu.preprocess import Preprocessor
+
+#: Size of the class map: the frame's, the network's, or (height, width).
+LabelSize = Literal["frame", "network"] | tuple[int, int]
+
+_Planes = tuple[NDArray[np.uint8], ...]
+
+
+class Decoration(Protocol):
+    """Something drawn onto a finished overlay, in place: a legend."""
+
+    def paint(self, overlay: Frame) -> None: ...
+
+
+@dataclass(eq=False)
+class _Plan:
+    """All that depends on the size and colours of the frames: made once, used for every frame like the first."""
+
+    preprocess: Preprocessor
+    labels_hw: tuple[int, int]
+    mapper: LabelMapper | None
+    nearest_y: NDArray[np.int32]
+    nearest_x: NDArray[np.int32]
+
+
+class CpuSegmenter:
+    """See ``segmenters.base.Segmenter``.
+
+    ``overlay`` False leaves painting out. ``depth`` 0 keeps every request of the engine busy; fewer gives a lower latency.
+    """
+
+    #: Plans and painters are kept for this many kinds of frame: a stream that alternates between two sizes is fine.
+    _KEPT = 4
+
+    def __init__(
+        self,
+        engine: Engine,
+        classes: ClassTable,
+        controls: Controls,
+        *,
+        overlay: bool = True,
+        mask_only: bool = False,
+        decoration: Decoration | None = None,
+        label_size: LabelSize = "frame",
+        depth: int = 0,
+    ) -> None:
+        self._engine, self._classes, self._controls = engine, classes, controls
+        self._overlay, self._mask_only, self._decoration = overlay, mask_only, decoration
+        self._label_size = label_size
+        self._depth = min(depth or engine.info.requests, engine.info.requests)
+        self._free = deque(range(self._depth))
+        self._flying: deque[tuple[int, Frame, _Plan, dict[str, float]]] = deque()
+        self._plans: dict[tuple[Any, ...], _Plan] = {}
+        self._painters: dict[tuple[Any, ...], OverlayPainter] = {}
+        self._painted_version = -1
+        self._spare_labels: deque[NDArray[np.uint8]] = deque(maxlen=32)
+        self._spare_planes: deque[_Planes] = deque(maxlen=32)
+        spec, shape = engine.spec.input, engine.info.input_shape
+        self._direct = spec.layout == "NCHW" and spec.dtype == "float32"
+        height, width = engine.info.input_hw
+        self._staging = np.empty((1, 3, height, width), np.float32) if not self._direct else np.empty(0, np.float32)
+        self._input_hw = (height, width)
+        del shape
+
+    @property
+    def depth(self) -> int:
+        return self._depth
+
+    @property
+    def pending(self) -> int:
+        return len(self._flying)
+
+    def submit(self, frame: Frame) -> None:
+        """Start the network on a frame. At most ``depth`` may be in flight."""
+        begun = time.perf_counter()
+        plan = self._plan(frame)
+        slot = self._free.popleft()
+        target = self._engine.input(slot)
+        if self._direct:
+            plan.preprocess(frame, target)
+        else:
+            plan.preprocess(frame, self._staging)
+            picture = self._staging if self._engine.spec.input.layout == "NCHW" else self._staging.transpose(0, 2, 3, 1)
+            target[...] = np.clip(np.rint(picture), 0, 255) if target.dtype == np.uint8 else picture
+        self._engine.start(slot)
+        timings = {"decode": frame.decode_ms, "preprocess": (time.perf_counter() - begun) * 1e3}
+        self._flying.append((slot, frame, plan, timings))
+
+    def ready(self) -> bool:
+        return bool(self._flying) and self._engine.ready(self._flying[0][0])
+
+    def collect(self) -> Segmentation:
+        """Wait for the oldest frame. Raises EngineError."""
+        slot, frame, plan, timings = self._flying.popleft()
+        output = self._engine.wait(slot)
+        timings["inference"] = self._engine.elapsed_ms(slot)
+        begun = time.perf_counter()
+        labels = _take(self._spare_labels, plan.labels_hw)
+        counts = self._name(output, plan, labels)
+        self._free.append(slot)
+        overlay = self._paint(frame, labels) if self._overlay and plan.labels_hw == (frame.height, frame.width) else None
+        timings["postprocess"] = (time.perf_counter() - begun) * 1e3
+        return Segmentation(frame, labels, overlay, counts, self._classes, timings)
+
+    def recycle(self, segmentation: Segmentation) -> None:
+        self._spare_labels.append(segmentation.labels)
+        if segmentation.overlay is not None:
+            self._spare_planes.append(segmentation.overlay.planes)
+
+    def _name(self, output: NDArray[Any], plan: _Plan, labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+        if plan.mapper is not None:
+            return plan.mapper(scores_chw(output, len(self._classes)), labels)
+        ids = output.reshape(output.shape[-3:] if output.ndim > 2 else output.shape)
+        ids = ids[0] if ids.ndim == 3 and ids.shape[0] == 1 else ids[..., 0] if ids.ndim == 3 else ids
+        counts = sample_ids(ids.astype(np.uint8), plan.nearest_y, plan.nearest_x, labels)
+        return counts[: len(self._classes)]
+
+    def _paint(self, frame: Frame, labels: NDArray[np.uint8]) -> Frame:
+        version = self._controls.version
+        if version != self._painted_version:
+            self._painters.clear()
+            self._painted_version = version
+        key = (frame.format, frame.matrix, frame.full_range)
+        painter = self._painters.get(key)
+        if painter is None:
+            # 256 rows, so that an id beyond the table (a network's own "ignore") finds an entry, and is not painted.
+            alpha = np.zeros(256)
+            alpha[: len(self._classes)] = self._controls.alpha * self._controls.visible
+            colors = np.zeros((256, 3), np.uint8)
+            colors[: len(self._classes)] = self._classes.colors_rgb()
+            painter = self._painters[key] = OverlayPainter(frame, colors, alpha, mask_only=self._mask_only)
+        planes = _take_planes(self._spare_planes, frame)
+        painter(frame, labels, planes)
+        overlay = frame.with_planes(planes)
+        if self._decoration is not None:
+            self._decoration.paint(overlay)
+        return overlay
+
+    def _plan(self, frame: Frame) -> _Plan:
+        key = (frame.width, frame.height, frame.format, frame.matrix, frame.full_range)
+        plan = self._plans.get(key)
+        if plan is None:
+            while len(self._plans) >= self._KEPT:
+                self._plans.pop(next(iter(self._plans)))
+            plan = self._plans[key] = self._make_plan(frame)
+        return plan
+
+    def _make_plan(self, frame: Frame) -> _Plan:
+        spec, shape = self._engine.spec, self._engine.info.output_shape
+        frame_hw = (frame.height, frame.width)
+        placement = fit(frame_hw, self._input_hw, spec.input.resize)
+        preprocess = Preprocessor(
+            frame, placement, spec.input.mean, spec.input.std, rgb=spec.input.color == "RGB"
+        )
+        size = self._label_size
+        hw = frame_hw if size == "frame" else self._input_hw if size == "network" else size
+        assert not isinstance(hw, str)
+        grid = grid_hw(shape, spec.output.kind, len(self._classes))
+        axes: list[AxisMap] = []
+        for i, to_frame in enumerate((placement.y, placement.x)):
+            to_grid = resize_axis(self._input_hw[i], grid[i], spec.output.upsample)
+            if size == "network":
+                axes.append(to_grid)
+            else:
+                axes.append(resize_axis(hw[i], frame_hw[i]).then(to_frame.inverse()).then(to_grid))
+        if spec.output.kind == "labels":
+            y, x = (nearest(n, points, axis) for n, points, axis in zip(hw, grid, axes, strict=True))
+            return _Plan(preprocess, hw, None, y, x)
+        rows, cols = (taps(n, points, axis) for n, points, axis in zip(hw, grid, axes, strict=True))
+        return _Plan(preprocess, hw, LabelMapper(rows, cols), rows.first, cols.first)
+
+
+def _channels_last(shape: tuple[int, ...], classes: int) -> bool:
+    return shape[-3] != classes and shape[-1] == classes
+
+
+def scores_chw(output: NDArray[Any], classes: int) -> NDArray[np.float32]:
+    """An engine's scores as (classes, H, W) float32, C-contiguous; a copy only where they come otherwise."""
+    scores = output.reshape(output.shape[-3:])
+    if _channels_last(scores.shape, classes):
+        scores = scores.transpose(2, 0, 1)
+    return np.ascontiguousarray(scores, np.float32)
+
+
+def grid_hw(shape: tuple[int, ...], kind: str, classes: int) -> tuple[int, int]:
+    """(height, width) of an engine's output. Raises EngineError for shapes that are not a picture."""
+    if kind == "labels":
+        plain = [n for n in shape if n != 1]
+        if len(plain) > 2 or len(shape) < 2:
+            raise EngineError(
+                f"the network's labels have shape {shape}, expected NxHxW or Nx1xHxW with N = 1",
+                "If these are scores, say output.kind = logits in the spec.",
+            )
+        if len(shape) == 4:
+            return (shape[1], shape[2]) if shape[3] == 1 and shape[1] != 1 else (shape[2], shape[3])
+        return shape[-2], shape[-1]
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[0] != 1):
+        raise EngineError(
+            f"the network's scores have shape {shape}, expected 1xCxHxW", "Name another output in the spec (output.name)."
+        )
+    return (shape[-3], shape[-2]) if _channels_last(shape, classes) else (shape[-2], shape[-1])
+
+
+def count_classes(engine: Engine) -> int:
+    """How many classes an active engine's output has; for labels, as many as the spec names, else 255."""
+    shape, spec = engine.info.output_shape, engine.spec
+    if spec.output.kind == "labels":
+        return len(spec.classes) if spec.classes else 255
+    if len(shape) < 3:
+        grid_hw(shape, "logits", 0)
+    named = len(spec.classes) if spec.classes else 0
+    return shape[-1] if named and _channels_last(shape, named) else shape[-3]
+
+
+def _take(spare: deque[NDArray[np.uint8]], hw: tuple[int, int]) -> NDArray[np.uint8]:
+    while spare:
+        try:
+            array = spare.popleft()
+        except IndexError:
+            break
+        if array.shape == hw:
+            return array
+    return np.empty(hw, np.uint8)
+
+
+def _take_planes(spare: deque[_Planes], frame: Frame) -> _Planes:
+    shapes = tuple(p.shape for p in frame.planes)
+    while spare:
+        try:
+            planes = spare.popleft()
+        except IndexError:
+            break
+        if tuple(p.shape for p in planes) == shapes:
+            return planes
+    return tuple(np.empty(shape, np.uint8) for shape in shapes)

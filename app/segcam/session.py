@@ -1,0 +1,129 @@
+"""From settings to the parts of a run: what the command line, the benchmark and the Python API share."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from segcam.classes import ClassTable
+from segcam.controls import Controls
+from segcam.engines.base import Engine, EngineOptions
+from segcam.engines.factory import Runtime, make_engine
+from segcam.errors import UsageError
+from segcam.settings import Settings, parse_time
+from segcam.sources.base import SourceOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from segcam.segmenters.cpu import CpuSegmenter, LabelSize
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """(height, width) of ``512,1024`` (also ``512x1024``); None for "". Raises UsageError."""
+    if not text.strip():
+        return None
+    match = re.fullmatch(r"\s*(\d+)\s*[,x]\s*(\d+)\s*", text, re.ASCII)
+    if match is None or 0 in (int(match[1]), int(match[2])):
+        raise UsageError(f"--size {text!r} is not a size", "Give HEIGHT,WIDTH in pixels, such as --size 512,1024.")
+    return int(match[1]), int(match[2])
+
+
+def engine_options(settings: Settings) -> EngineOptions:
+    return EngineOptions(
+        precision=settings.precision,  # type: ignore[arg-type]  # one of its choices: Settings are checked
+        device=settings.device,
+        threads=settings.threads,
+        requests=settings.requests,
+        cut_head=settings.cut_head,
+        spec=settings.spec,
+        size=parse_size(settings.size),
+    )
+
+
+def source_options(settings: Settings) -> SourceOptions:
+    return SourceOptions(
+        start_s=parse_time(settings.start),
+        every=settings.every,
+        frames=settings.frames,
+        loops=settings.loop,
+        threads=settings.decode_threads,
+    )
+
+
+@contextmanager
+def compiled_kernels(say: Callable[[str], None]) -> Iterator[None]:
+    """Import the CPU kernels, which compiles them the first time; ``say`` so when it takes longer than a moment."""
+    timer = threading.Timer(1.5, say, ["compiling Segcam's kernels for this machine, once (10 to 30 seconds) ..."])
+    timer.daemon = True
+    if "segcam.kernels.cpu.labels" not in sys.modules:
+        timer.start()
+    try:
+        import segcam.kernels.cpu.blend
+        import segcam.kernels.cpu.color
+        import segcam.kernels.cpu.labels
+        import segcam.kernels.cpu.preprocess  # noqa: F401  # importing is compiling
+    finally:
+        timer.cancel()
+    yield
+
+
+@dataclass
+class Network:
+    """An active engine with its classes and the controls of its overlay. ``close`` gives everything back."""
+
+    engine: Engine
+    classes: ClassTable
+    controls: Controls
+    settings: Settings
+    load_s: float
+
+    @classmethod
+    def load(cls, settings: Settings, warn: Callable[[str], None], say: Callable[[str], None]) -> Network:
+        """Read, prepare and compile the network that the settings name. Raises SegcamError kinds."""
+        begun = time.perf_counter()
+        engine = make_engine(settings.engine, engine_options(settings), warn, cast(Runtime, settings.runtime))
+        engine.activate()
+        try:
+            with compiled_kernels(say):
+                from segcam.segmenters.cpu import count_classes, grid_hw
+
+            count = count_classes(engine)
+            grid_hw(engine.info.output_shape, engine.spec.output.kind, count)
+            classes = engine.spec.class_table(count).with_palette(settings.palette)
+            controls = Controls(settings.alpha, classes.visible(settings.classes))
+        except BaseException:
+            engine.close()
+            raise
+        return cls(engine, classes, controls, settings, time.perf_counter() - begun)
+
+    def segmenter(
+        self, *, overlay: bool = True, label_size: LabelSize = "frame", depth: int = 0, legend: bool | None = None
+    ) -> CpuSegmenter:
+        """A segmenter on this network; only one may have frames in flight at a time."""
+        from segcam.segmenters.cpu import CpuSegmenter
+
+        decoration = None
+        if self.settings.legend if legend is None else legend:
+            from segcam.legend import Legend
+
+            decoration = Legend(self.classes, self.controls.visible)
+        return CpuSegmenter(
+            self.engine,
+            self.classes,
+            self.controls,
+            overlay=overlay,
+            mask_only=self.settings.mask_only,
+            decoration=decoration,
+            label_size=label_size,
+            depth=depth,
+        )
+
+    def close(self) -> None:
+        self.engine.close()
