@@ -34,7 +34,7 @@ class _Patch:
     def paint(self, plane: Plane) -> None:
         height, width = self.keep.shape[:2]
         area = plane[self.top : self.top + height, self.left : self.left + width]
-        blended = area.reshape(self.keep.shape[:2] + (-1,)) * self.keep + self.add
+        blended = area.reshape((*self.keep.shape[:2], -1)) * self.keep + self.add
         area[...] = np.clip(np.rint(blended), 0, 255).astype(np.uint8).reshape(area.shape)
 
 
@@ -61,7 +61,7 @@ class Legend:
         if key not in self._patches:
             # A source that changes its size goes on with the new one; there is no need to keep the old panel.
             self._patches = {key: self._make_patches(overlay)}
-        for patch, plane in zip(self._patches[key], overlay.planes):
+        for patch, plane in zip(self._patches[key], overlay.planes, strict=True):
             patch.paint(plane)
 
     def _make_patches(self, frame: Frame) -> tuple[_Patch, ...]:
@@ -79,7 +79,9 @@ class Legend:
         patches = [_patch(top, left, luma, opacity)]
         for channels in ((0, 1),) if frame.format == "nv12" else ((0,), (1,)):
             keep = (1 - coverage)[:, :, None]
-            patches.append(_Patch(top // 2, left // 2, keep.astype(np.float32), tint[:, :, channels].astype(np.float32)))
+            patches.append(
+                _Patch(top // 2, left // 2, keep.astype(np.float32), tint[:, :, channels].astype(np.float32))
+            )
         return tuple(patches)
 
 

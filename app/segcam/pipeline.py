@@ -30,10 +30,12 @@ _JOIN_S = 15.0
 
 
 class _Shared:
-    """A segmentation on its way to several sinks; the last one to finish gives its arrays back."""
+    """Segmentation number ``order`` on its way to several sinks; the last one to finish calls ``done``."""
 
-    def __init__(self, segmentation: Segmentation, readers: int, done: Callable[[Segmentation], None]) -> None:
-        self.segmentation = segmentation
+    def __init__(
+        self, segmentation: Segmentation, order: int, readers: int, done: Callable[[Segmentation, int], None]
+    ) -> None:
+        self.segmentation, self.order = segmentation, order
         self._left, self._done, self._lock = readers, done, threading.Lock()
 
     def release(self) -> None:
@@ -41,7 +43,7 @@ class _Shared:
             self._left -= 1
             last = self._left == 0
         if last:
-            self._done(self.segmentation)
+            self._done(self.segmentation, self.order)
 
 
 @dataclass
@@ -104,6 +106,7 @@ class Pipeline:
         if main:
             self._guard(self._write, main[0])
         self._join(threads)
+        self._count_drops()
         if self._errors:
             raise self._errors[0]
 
@@ -165,8 +168,9 @@ class Pipeline:
                 if self.segmenter.pending == 0:
                     break
                 result = self.segmenter.collect()
-                self._note(result, order)
-                shared = _Shared(result, len(self.sinks), self.segmenter.recycle)
+                for stage, value_ms in result.timings_ms.items():
+                    self.metrics.record(stage, order, value_ms)
+                shared = _Shared(result, order, len(self.sinks), self._finish)
                 for queue in self._results:
                     if not queue.put(shared):
                         shared.release()
@@ -177,23 +181,26 @@ class Pipeline:
                 queue.close()
             self._frames.abort()
 
-    def _note(self, result: Segmentation, order: int) -> None:
-        for stage, value_ms in result.timings_ms.items():
-            self.metrics.record(stage, order, value_ms)
+    def _finish(self, result: Segmentation, order: int) -> None:
+        """The last sink is done with a frame: count it and give its arrays back."""
         latency_ms = (time.perf_counter() - result.frame.captured_at_s) * 1e3
         self.metrics.record("latency", order, latency_ms)
-        if self._frames.dropped:
-            self.metrics.dropped["segmenter busy"] = self._frames.dropped
+        self._count_drops()
         self.metrics.finish_frame()
         self.stats.frames = self.metrics.frames
         self.stats.fps = self.metrics.recent_rate_hz
         self.stats.latency_ms = latency_ms
         self.stats.dropped = dict(self.metrics.dropped)
+        self.segmenter.recycle(result)
+
+    def _count_drops(self) -> None:
+        if self._frames.dropped:
+            self.metrics.dropped["segmenter busy"] = self._frames.dropped
 
     def _write(self, index: int) -> None:
         sink, queue = self.sinks[index], self._results[index]
         pumped = getattr(sink, "runs_in_main_thread", False)
-        order = 0
+        stage = _stage_name(sink)
         try:
             while True:
                 item = queue.get(0.05 if pumped else None)
@@ -207,9 +214,8 @@ class Pipeline:
                 assert isinstance(item, _Shared)
                 begun = time.perf_counter()
                 sink.write(item.segmentation)
-                self.metrics.record(_stage_name(sink), order, (time.perf_counter() - begun) * 1e3)
+                self.metrics.record(stage, item.order, (time.perf_counter() - begun) * 1e3)
                 item.release()
-                order += 1
                 if self.controls.quit.is_set() and not self._stopping.is_set():
                     self.stop()
         finally:
@@ -218,4 +224,5 @@ class Pipeline:
 
 
 def _stage_name(sink: Sink) -> str:
-    return f"write {getattr(sink, 'stage', type(sink).__name__)}"
+    """``write video`` for a VideoSink."""
+    return f"write {type(sink).__name__.removesuffix('Sink').lower()}"

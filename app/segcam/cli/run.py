@@ -1,0 +1,244 @@
+"""The main job: a source through a network into outputs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, cast
+
+from segcam.config import Resolved
+from segcam.errors import SegcamError, SinkError
+from segcam.metrics import Metrics
+from segcam.pipeline import Pipeline
+from segcam.queues import choose_policy
+from segcam.session import Network, source_options
+from segcam.settings import Settings
+from segcam.sinks.base import RunStats, Sink, StreamInfo
+from segcam.sinks.factory import SinkOptions, check_outputs, make_sink
+from segcam.sources.base import Source, SourceInfo
+from segcam.sources.factory import make_source
+
+
+def run(resolved: Resolved) -> int:
+    """Run ``segcam`` with these settings; returns the exit code. Raises SegcamError kinds."""
+    settings = resolved.settings
+    asked = [name for name in settings.output if name.strip()]
+    check_outputs(asked, settings.source)
+    source = make_source(settings.source, source_options(settings), _warn)
+    try:
+        info = source.open()
+        outputs = asked or [_default_output(settings, info)]
+        check_outputs(outputs, settings.source)
+        network = Network.load(settings, _warn, _say)
+    except BaseException:
+        source.close()
+        raise
+    try:
+        return _Run(settings, source, info, outputs, network).go()
+    finally:
+        source.close()
+        network.close()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _warn(line: str) -> None:
+    _say(f"segcam: warning: {line}")
+
+
+def _default_output(settings: Settings, info: SourceInfo) -> str:
+    """What to do where no --output is given: a benchmark discards, a display shows, else a file beside you."""
+    if settings.benchmark:
+        return "null"
+    from segcam.sinks.display import display_problem
+
+    problem = display_problem()
+    if problem is None:
+        return "window"
+    if info.live:
+        raise SinkError(f"nothing to show the picture on: {problem}", "Give an output: --output out.mp4")
+    stem = Path(settings.source.rstrip("/")).stem.split(":")[0].replace("%", "").replace("*", "") or "segcam"
+    name = f"{stem}_segcam{'/' if info.still and info.frames != 1 else '.png' if info.still else '.mp4'}"
+    _say(f"no window can be shown ({problem}): writing {name} instead; --output chooses")
+    return name
+
+
+@dataclass
+class _Run:
+    settings: Settings
+    source: Source
+    info: SourceInfo
+    outputs: Sequence[str]
+    network: Network
+
+    def go(self) -> int:
+        settings, info, network = self.settings, self.info, self.network
+        policy, why = choose_policy(cast(Literal["auto", "lossless", "newest"], settings.queue), info.live)
+        stats = RunStats()
+        self.metrics = Metrics(warmup=min(settings.warmup, max(0, (info.frames or 1 << 30) - 2)))
+        options = SinkOptions(
+            crf=settings.crf,
+            preset=settings.preset,
+            image_format=cast(Literal["png", "jpg"], settings.image_format),
+            jpeg_quality=settings.jpeg_quality,
+            hud=settings.hud,
+            pace=len(self.outputs) == 1,
+        )
+        sinks = [make_sink(name, options, network.controls, _warn) for name in self.outputs]
+        stream = StreamInfo(
+            info.description, info.width, info.height, info.rate_hz, info.frames, info.live, network.classes,
+            network.engine.info.line(),
+        )  # fmt: skip
+        _say(network.engine.info.line())
+        _say(f"{_described(info)}; queue: {why}")
+        opened: list[Sink] = []
+        try:
+            for sink in sinks:
+                sink.open(stream, stats)
+                opened.append(sink)
+        except BaseException:
+            for sink in opened:
+                sink.close()
+            raise
+        depth = max(1, network.engine.info.requests - 1) if policy == "newest" else 0
+        segmenter = network.segmenter(overlay=any(sink.needs_overlay for sink in sinks), depth=depth)
+        before = self._network_rate() if settings.benchmark else None
+        with _Progress(settings.progress, info.frames, stats) as tick:
+            pipeline = Pipeline(
+                self.source, segmenter, sinks, network.controls, stats, self.metrics,
+                policy=policy, queue_size=settings.queue_size, tick=tick, warn=_warn,
+            )  # fmt: skip
+            begun = time.perf_counter()
+            with _Interrupts(pipeline) as interrupts:
+                try:
+                    pipeline.run()
+                except SegcamError:
+                    if self.metrics.frames:
+                        self._summary(sinks, time.perf_counter() - begun, "stopped after")
+                    raise
+            seconds = time.perf_counter() - begun
+        self._summary(sinks, seconds, "interrupted after" if interrupts.count else "done:")
+        self._report(policy, before)
+        return 130 if interrupts.count else 0
+
+    def _network_rate(self) -> Any:
+        from segcam.bench import network_rate
+
+        _say("measuring the network by itself ...")
+        return network_rate(self.network.engine)
+
+    def _report(self, policy: str, before: Any) -> None:
+        settings = self.settings
+        if not (settings.benchmark or settings.json):
+            return
+        from segcam import report
+        from segcam.bench import combined
+
+        info = self.info
+        made = report.build(
+            self.network.engine.info,
+            {
+                "description": info.description,
+                "width": info.width,
+                "height": info.height,
+                "rate_hz": float(info.rate_hz) if info.rate_hz else None,
+                "live": info.live,
+            },
+            {
+                "outputs": list(self.outputs),
+                "queue": policy,
+                "warmup": settings.warmup,
+                "alpha": settings.alpha,
+                "load_s": round(self.network.load_s, 3),
+            },
+            self.metrics,
+            combined(before, self._network_rate()) if before else None,
+        )
+        if settings.benchmark:
+            print(report.text(made), file=sys.stderr if settings.json == "-" else sys.stdout)
+        if settings.json:
+            report.write_json(made, settings.json)
+
+    def _summary(self, sinks: Sequence[Sink], seconds: float, how: str) -> None:
+        rate = f" ({self.metrics.frames / seconds:.1f} per second)" if seconds > 0 else ""
+        _say(f"{how} {self.metrics.frames} frames in {seconds:.1f} s{rate}")
+        if self.metrics.dropped:
+            _say("dropped: " + ", ".join(f"{count} ({cause})" for cause, count in self.metrics.dropped.items()))
+        for sink in sinks:
+            _say(f"  {sink.description}")
+
+
+def _described(info: SourceInfo) -> str:
+    rate = f", {float(info.rate_hz):.6g} frames/s" if info.rate_hz else ""
+    frames = f", {info.frames} frames" if info.frames is not None else ""
+    return f"{info.description}: {info.width}x{info.height}{rate}{frames}"
+
+
+class _Interrupts:
+    """Ctrl-C once (or SIGTERM) finishes in good order, twice quits at once."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._old: dict[int, Any] = {}
+        self.count = 0
+
+    def __enter__(self) -> _Interrupts:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._old[number] = signal.signal(number, self._on_signal)
+            except ValueError:  # not the main thread: whoever runs us there handles signals
+                break
+        return self
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count == 1:
+            _say("\nfinishing what has been read ... (Ctrl-C again quits at once)")
+            self._pipeline.stop()
+        else:
+            _say("\nquit")
+            os._exit(130)
+
+    def __exit__(self, *exception: object) -> None:
+        for number, old in self._old.items():
+            signal.signal(number, old)
+
+
+class _Progress:
+    """A bar with the time left on a terminal, for sources whose length is known; else nothing."""
+
+    def __init__(self, asked: str, total: int | None, stats: RunStats) -> None:
+        self._on = asked == "on" or (asked == "auto" and sys.stderr.isatty())
+        self._total, self._stats = total, stats
+        self._bar: Any = None
+
+    def __enter__(self) -> Callable[[], None]:
+        if not self._on:
+            return lambda: None
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+        self._bar = Progress(
+            *columns, TextColumn("{task.fields[fps]:.1f} frames/s"), TimeRemainingColumn(),
+            console=Console(stderr=True), transient=True,
+        )  # fmt: skip
+        self._task = self._bar.add_task("frames", total=self._total, fps=0.0)
+        self._bar.start()
+        return self._tick
+
+    def _tick(self) -> None:
+        self._bar.update(self._task, completed=self._stats.frames, fps=self._stats.fps)
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._tick()
+            self._bar.stop()

@@ -1,0 +1,163 @@
+"""What was measured, as JSON for programs and as a page of text for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from segcam import __version__
+from segcam.engines.base import EngineInfo
+from segcam.errors import SinkError
+from segcam.metrics import Metrics, Summary
+
+GLOSSARY = {
+    "network only": "frames per second of the network by itself, its inputs already in place",
+    "end to end": "frames per second from the source to the last output, everything included",
+    "decode": "reader thread: time to get one frame from the source",
+    "preprocess": "segmenter thread: sample, convert and normalise the frame into the network's input",
+    "inference": "the network on one frame; several run at once, so this is more than 1000 / network only",
+    "postprocess": "segmenter thread: class map, counts and overlay from the network's scores",
+    "write ...": "output thread: one frame into that output",
+    "latency": "from the moment a frame was decoded or captured until the last output had it",
+}
+
+
+@dataclass(frozen=True)
+class NetworkRate:
+    """The network by itself: ``rate_hz`` over ``runs`` inferences with all requests in flight."""
+
+    rate_hz: float
+    runs: int
+    inference_ms: Summary
+
+
+def environment() -> dict[str, Any]:
+    """What the figures were taken on."""
+    return {
+        "segcam": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load_1min": round(os.getloadavg()[0], 2),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def build(
+    info: EngineInfo,
+    source: Mapping[str, Any],
+    run: Mapping[str, Any],
+    metrics: Metrics,
+    network: NetworkRate | None = None,
+) -> dict[str, Any]:
+    """The report of one run as plain data. Times in milliseconds, rates per second."""
+    report: dict[str, Any] = {
+        "environment": environment(),
+        "engine": asdict(info),
+        "source": dict(source),
+        "run": dict(run),
+        "frames": metrics.frames,
+        "dropped": dict(metrics.dropped),
+        "end_to_end_hz": round(metrics.rate_hz, 3),
+        "stages_ms": {name: _rounded(summary) for name, summary in sorted(metrics.summaries().items(), key=_order)},
+    }
+    if network:
+        report["network_only_hz"] = round(network.rate_hz, 3)
+        report["network_only_runs"] = network.runs
+        report["network_only_inference_ms"] = _rounded(network.inference_ms)
+        if network.rate_hz:
+            report["end_to_end_share"] = round(metrics.rate_hz / network.rate_hz, 3)
+        report["bound"] = bound(report)
+    return report
+
+
+def _order(item: tuple[str, Summary]) -> tuple[int, str]:
+    known = ["decode", "preprocess", "inference", "postprocess"]
+    name = item[0]
+    return (known.index(name) if name in known else 9 if name == "latency" else 5, name)
+
+
+def _rounded(summary: Summary) -> dict[str, Any]:
+    return {key: value if key == "count" else round(value, 3) for key, value in asdict(summary).items()}
+
+
+def bound(report: Mapping[str, Any]) -> str:
+    """Which part holds the others up: the one that is busy longest for each frame."""
+    stages = report["stages_ms"]
+
+    def mean(name: str) -> float:
+        return float(stages[name]["mean"]) if name in stages else 0.0
+
+    busy = {
+        "the network": 1e3 / report["network_only_hz"] if report["network_only_hz"] else 0.0,
+        "the source (decode)": mean("decode"),
+        "the segmenter thread (preprocess and postprocess)": mean("preprocess") + mean("postprocess"),
+    }
+    busy |= {f"the output ({name})": mean(name) for name in stages if name.startswith("write ")}
+    worst = max(busy, key=lambda name: busy[name])
+    return f"{worst}: {busy[worst]:.1f} ms a frame"
+
+
+def text(report: Mapping[str, Any]) -> str:
+    """The report as a page."""
+    env, engine = report["environment"], report["engine"]
+    size = engine["input_shape"]
+    lines = [
+        f"machine     {env['cpu']}, {env['cores']} cores, load {env['load_1min']}; Python {env['python']}, segcam {env['segcam']}",
+        f"engine      {engine['model']} {'x'.join(map(str, size))} on {engine['runtime']} {engine['version']} "
+        f"({engine['device']}), {engine['precision']}, {engine['requests']} in flight, head "
+        + (f"cut ({engine['head']})" if engine["head"] else "as exported"),
+        f"source      {report['source']['description']}, {report['source']['width']}x{report['source']['height']}",
+        f"outputs     {', '.join(report['run']['outputs'])}; queue {report['run']['queue']}",
+        "",
+    ]
+    if "network_only_hz" in report:
+        lines.append(f"network only  {report['network_only_hz']:8.2f} frames/s   ({report['network_only_runs']} inferences)")
+    share = f", {report['end_to_end_share']:.0%} of network only" if "end_to_end_share" in report else ""
+    dropped = sum(report["dropped"].values())
+    causes = "; ".join(f"{count} {cause}" for cause, count in report["dropped"].items())
+    lines.append(f"end to end    {report['end_to_end_hz']:8.2f} frames/s   ({report['frames']} frames{share})")
+    lines.append(f"dropped       {dropped:8d}" + (f"   ({causes})" if causes else ""))
+    if "bound" in report:
+        lines.append(f"bound by      {report['bound']}")
+    names = list(report["stages_ms"])
+    width = max([len(name) for name in names] + [12])
+    lines += ["", f"{'stage (ms)':{width}} " + "".join(f"{h:>9}" for h in ("mean", "p50", "p90", "p95", "p99", "max"))]
+    for name in names:
+        row = report["stages_ms"][name]
+        cells = "".join(f"{row[key]:9.2f}" for key in ("mean", "p50", "p90", "p95", "p99", "maximum"))
+        lines.append(f"{name:{width}} {cells}")
+    lines += ["", f"The first {report['run']['warmup']} frames are not counted."]
+    lines += [f"{term}: {meaning}" for term, meaning in GLOSSARY.items()]
+    return "\n".join(lines)
+
+
+def write_json(report: Mapping[str, Any], path: str) -> None:
+    """To a file, or to standard output for ``-``. Raises SinkError."""
+    document = json.dumps(report, indent=1) + "\n"
+    if path == "-":
+        sys.stdout.write(document)
+        return
+    target = Path(path)
+    try:
+        temporary = target.with_name(target.name + ".part")
+        temporary.write_text(document, "utf-8")
+        temporary.replace(target)
+    except OSError as error:
+        raise SinkError(f"the report cannot be written to {path}: {error}", "Choose another file with --json.") from None

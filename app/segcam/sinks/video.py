@@ -1,0 +1,252 @@
+"""Video files: H.264 in MP4, MOV or Matroska, with the source's own times and colours, playable at any moment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segcam.errors import MissingDependencyError, SinkError
+from segcam.frame import Frame, Segmentation
+from segcam.sinks.base import RunStats, StreamInfo
+from segcam.sinks.files import OutputFile, check_writable, write_error
+from segcam.sinks.staging import COLOR_CODES, Staging
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+    from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
+    from av.video.stream import VideoStream
+
+_MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+
+#: A frame is on disk at most this long (plus the encoder's few frames) after it was written.
+_FRAGMENT_S = 0.5
+#: Each key frame costs size; without them players can't jump.
+_KEY_FRAME_S = 2
+#: The encoder keeps one frame for each thread; more than this delays frames and takes cores from the network.
+_MAX_THREADS = 4
+#: MP4 counts ticks in 32 bits; FFmpeg refuses finer time bases.
+_FINEST_TICKS = 10**9
+#: A file that is not larger has no picture in it yet.
+_HEADER_BYTES = 1000
+
+
+class VideoSink:
+    """The overlay of each frame as H.264 4:2:0 in ``path`` (.mp4, .mov or .mkv).
+
+    Times: pts and time base pass through, variable rates too. MP4 and MOV keep them exactly, Matroska rounds them to
+    its 1 ms. A time that doesn't grow is moved to one tick after the last one; negative times are shifted so that the
+    file starts at 0. Both are told through ``warn``.
+
+    Colours: matrix and range are copied from the first frame; ``bgr24`` becomes limited-range BT.709.
+
+    Sizes: odd ones are rounded up to even ones, frames of another size are scaled to the first one's; both are told.
+
+    The file plays at any moment up to the last half second, whatever ends the process. MP4 and MOV are fragmented while
+    they grow and get an ordinary index from ``close``.
+    """
+
+    runs_in_main_thread = False
+    needs_overlay = True
+    needs_labels = False
+
+    def __init__(
+        self,
+        path: Path,
+        warn: Callable[[str], None],
+        *,
+        crf: int = 23,
+        preset: str = "superfast",
+        threads: int = 0,
+    ) -> None:
+        self.path = path
+        self._warn = warn
+        self._crf, self._preset, self._threads = crf, preset, threads
+        self._rate_hz: Fraction | None = None
+        self._file: OutputFile | None = None
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._staging: Staging | None = None
+        self._time_base = Fraction(1, 25)
+        self._shift = 0
+        self._last_pts: int | None = None
+        self._frames = 0
+        self._nudged = 0
+        self._scaled = 0
+
+    def open(self, info: StreamInfo, stats: RunStats) -> None:
+        """Check that the file could be written; nothing is touched before the first frame. Raises SinkError."""
+        try:
+            import av  # noqa: F401  a missing package should stop the run here, not at its first frame
+        except ImportError as error:
+            raise MissingDependencyError(f"writing video needs PyAV ({error})", "Install it: pip install av") from None
+        if self.path.is_dir():
+            raise SinkError(f"{self.path} is a folder", "Give a file name, for example out.mp4")
+        check_writable(self.path)
+        self._rate_hz = info.rate_hz
+
+    def write(self, segmentation: Segmentation) -> None:
+        frame = segmentation.overlay
+        if frame is None:
+            raise SinkError(f"frame {segmentation.frame.index} has no overlay to write to {self.path}")
+        self._raise_if_broken()
+        from av.error import FFmpegError
+
+        try:
+            if self._staging is None:
+                self._start(frame)
+            self._encode(frame)
+        except (FFmpegError, ValueError) as error:
+            raise write_error(self.path, error, self._kept()) from error
+
+    def close(self) -> None:
+        container, self._container = self._container, None
+        if container is None:
+            return
+        from av.error import FFmpegError
+
+        output = self._file
+        assert output is not None
+        broken_before = output.error is not None
+        try:
+            try:
+                if not broken_before and self._frames:
+                    self._mux(container, self._codec().encode(None))
+            finally:
+                container.close()
+            if not broken_before:
+                self._raise_if_broken()
+                output.mark_good()
+        except (FFmpegError, ValueError) as error:
+            raise write_error(self.path, error, self._kept()) from error
+        finally:
+            output.close()
+        if self._nudged:
+            self._warn(f"{self.path}: {self._nudged} frames had times that didn't grow and were moved by a tick each")
+
+    @property
+    def description(self) -> str:
+        if not self._frames:
+            return f"{self.path}: no frames, nothing written"
+        assert self._staging is not None
+        width, height = self._staging.even_size
+        size = f", {self._file.good_bytes / 1e6:.1f} MB" if self._file is not None and self._container is None else ""
+        return f"{self.path}: {self._frames} frames, {width}x{height}, H.264 {self._preset} crf {self._crf}{size}"
+
+    def _start(self, frame: Frame) -> None:
+        import av
+
+        staging = Staging(frame)
+        if staging.even_size != staging.size:
+            self._warn(
+                f"{self.path}: {frame.width}x{frame.height} is written as {staging.even_size[0]}x{staging.even_size[1]}"
+                ", because H.264 needs even sizes; the last column or row is there twice"
+            )
+        self._time_base = frame.time_base
+        if frame.time_base.denominator > _FINEST_TICKS:
+            self._time_base = Fraction(1, 10**6)
+        self._file = OutputFile(self.path)
+        muxer = _MUXERS[self.path.suffix.lower()]
+        container = av.open(self._file, "w", format=muxer, options=self._muxer_options(muxer))
+        self._container = container
+        rate = self._rate_hz or Fraction(25)
+        stream = container.add_stream("libx264", rate=rate, options=self._encoder_options(rate, staging))
+        stream.width, stream.height = staging.even_size
+        stream.pix_fmt = staging.pix_fmt
+        codec = stream.codec_context
+        codec.time_base = stream.time_base = self._time_base
+        codec.thread_count = self._threads or min(_MAX_THREADS, os.cpu_count() or 1)
+        codec.color_primaries, codec.color_trc, codec.colorspace = COLOR_CODES[staging.matrix]
+        codec.color_range = 2 if staging.full_range else 1
+        self._stream = stream
+        self._staging = staging
+
+    def _encoder_options(self, rate: Fraction, staging: Staging) -> dict[str, str]:
+        options = {
+            "preset": self._preset,
+            "crf": str(self._crf),
+            # B-frames would be written out of order, so that every time needs an offset and every frame waits for a
+            # later one.
+            "bf": "0",
+            "g": str(min(250, max(1, round(rate * _KEY_FRAME_S)))),
+            # x264 prints a page of statistics otherwise; its errors come as exceptions.
+            "x264-params": "log=0" + (":chromaloc=1" if staging.centred_chroma else ""),
+        }
+        return options
+
+    def _muxer_options(self, muxer: str) -> dict[str, str]:
+        # Packets go to the disk at once, and times are those of the frames even if they don't start at 0.
+        options = {"flush_packets": "1", "avoid_negative_ts": "disabled"}
+        if muxer == "matroska":
+            return {**options, "cluster_time_limit": str(int(_FRAGMENT_S * 1000))}
+        ticks_hz = self._time_base.denominator
+        while ticks_hz < 10_000:
+            ticks_hz *= 2
+        return {
+            **options,
+            # An index that is not there until the end would lose everything with the process. delay_moov: the header
+            # waits for the first fragment, because only then the offset of the first frame is known.
+            "movflags": "hybrid_fragmented+delay_moov",
+            "frag_duration": str(int(_FRAGMENT_S * 1e6)),
+            # The edit list that holds the first frame's time counts in movie ticks; 1 ms by default.
+            "movie_timescale": str(ticks_hz),
+            "video_track_timescale": str(ticks_hz),
+        }
+
+    def _encode(self, frame: Frame) -> None:
+        from av.video.frame import PictureType
+
+        assert self._staging is not None and self._container is not None
+        if not self._staging.fits(frame):
+            if not self._scaled:
+                width, height = self._staging.size
+                self._warn(
+                    f"{self.path}: the picture's size changed to {frame.width}x{frame.height} at frame {frame.index}; "
+                    f"it is scaled to the first frame's {width}x{height}"
+                )
+            self._scaled += 1
+        picture = self._staging.picture(frame)
+        picture.pts = self._next_pts(frame)
+        picture.time_base = self._time_base
+        picture.pict_type = PictureType.NONE
+        self._mux(self._container, self._codec().encode(picture))
+        self._frames += 1
+
+    def _next_pts(self, frame: Frame) -> int:
+        pts = frame.pts if frame.time_base == self._time_base else round(frame.pts * frame.time_base / self._time_base)
+        if self._last_pts is None and pts < 0:
+            self._shift = -pts
+            self._warn(f"{self.path}: times start at {frame.time_s:.3f} s and are shifted to start at 0")
+        pts += self._shift
+        if self._last_pts is not None and pts <= self._last_pts:
+            if not self._nudged:
+                self._warn(
+                    f"{self.path}: frame {frame.index} at {frame.time_s:.3f} s is not later than the one before; "
+                    "such frames follow one tick after"
+                )
+            self._nudged += 1
+            pts = self._last_pts + 1
+        self._last_pts = pts
+        return pts
+
+    def _codec(self) -> VideoCodecContext:
+        assert self._stream is not None
+        return self._stream.codec_context
+
+    def _mux(self, container: OutputContainer, packets: list[Packet[VideoStream]]) -> None:
+        assert self._file is not None
+        for packet in packets:
+            container.mux(packet)
+            self._raise_if_broken()
+            self._file.mark_good()
+
+    def _raise_if_broken(self) -> None:
+        if self._file is not None and self._file.error is not None:
+            raise write_error(self.path, self._file.error, self._kept()) from self._file.error
+
+    def _kept(self) -> str:
+        plays = self._file is not None and self._file.good_bytes > _HEADER_BYTES
+        return "What was written before can be played." if plays else ""
