@@ -114,7 +114,7 @@ def test_text_can_be_read():
         Legend(CITYSCAPES, all_of(CITYSCAPES)).paint(frame)
         top, bottom, left, right = painted_area(frame)
         panel = frame.planes[0][top:bottom, left:right]
-        assert (panel > 190).mean() > 0.02  # letters
+        assert (panel > 150).mean() > 0.02  # letters
         assert np.median(panel) < 70  # on dark
 
 
@@ -137,7 +137,7 @@ def test_a_change_of_size_or_colors_on_the_way():
         painted, fresh = (grey_frame(width, height, format, full_range=full) for _ in range(2))
         legend.paint(painted)
         Legend(CITYSCAPES, all_of(CITYSCAPES)).paint(fresh)
-        for a, b in zip(painted.planes, fresh.planes):
+        for a, b in zip(painted.planes, fresh.planes, strict=True):
             np.testing.assert_array_equal(a, b)
 
 

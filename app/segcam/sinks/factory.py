@@ -67,7 +67,8 @@ def make_sink(spec: str, options: SinkOptions, controls: Controls, warn: Callabl
 
     ``x.mp4``, ``.mkv``, ``.mov``: video. ``x.jsonl``: a line for each frame. ``null``. ``window``. ``folder/``, a
     folder that exists, or a name without suffix: overlay images. ``x.png``, ``x.jpg``: one still. ``dir/%05d.png``:
-    numbered images. ``overlay:``, ``colors:`` or ``labels:`` before the last three chooses the picture. Raises UsageError.
+    numbered images. ``overlay:``, ``colors:`` or ``labels:`` before the last three chooses the
+    picture. Raises UsageError.
     """
     if spec == "null":
         from segcam.sinks.null import NullSink

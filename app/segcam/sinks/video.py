@@ -178,17 +178,16 @@ class VideoSink:
         return options
 
     def _muxer_options(self, muxer: str) -> dict[str, str]:
-        # Packets go to the disk at once, and times are those of the frames even if they don't start at 0.
-        options = {"flush_packets": "1", "avoid_negative_ts": "disabled"}
+        flush = {"flush_packets": "1"}  # what is muxed lies on the disk
         if muxer == "matroska":
-            return {**options, "cluster_time_limit": str(int(_FRAGMENT_S * 1000))}
+            return {**flush, "cluster_time_limit": str(int(_FRAGMENT_S * 1000))}
         ticks_hz = self._time_base.denominator
         while ticks_hz < 10_000:
             ticks_hz *= 2
         return {
-            **options,
+            **flush,
             # An index that is not there until the end would lose everything with the process. delay_moov: the header
-            # waits for the first fragment, because only then the offset of the first frame is known.
+            # waits for the first fragment, because only then the time of the first frame is known.
             "movflags": "hybrid_fragmented+delay_moov",
             "frag_duration": str(int(_FRAGMENT_S * 1e6)),
             # The edit list that holds the first frame's time counts in movie ticks; 1 ms by default.
