@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from segcam import report
-from segcam.segmenters.cpu import CpuSegmenter, scores_chw
+from segcam.segmenters.cpu import CpuSegmenter, scores_3d
 from segcam.session import Network
 from segcam.settings import Settings
 from segcam.sources.base import SourceOptions
@@ -62,11 +62,11 @@ def main() -> None:
     segmenter.submit(frame)
     mine = segmenter.collect()
     plan = segmenter._make_plan(frame)
-    scores = np.ascontiguousarray(scores_chw(network.engine.wait(0), len(network.classes)))
+    scores = scores_3d(network.engine.wait(0)).copy()
+    scores_nchw = scores[None] if network.engine.info.output_layout == "NCHW" else scores.transpose(2, 0, 1)[None].copy()
     height, width = frame.height, frame.width
     bgr = frame.bgr()
     palette = np.ascontiguousarray(network.classes.colors_rgb()[:, ::-1])
-    scores_nchw = scores[None]
     labels_out: list[NDArray[Any]] = []
 
     enlarge = enlarger(scores_nchw.shape, height, width, best=False).create_infer_request()

@@ -14,7 +14,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal, Union, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Union, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,15 @@ from segcam.sources.factory import make_source
 if TYPE_CHECKING:
     from segcam.segmenters.cpu import CpuSegmenter, LabelSize
 
+
+class PilImage(Protocol):
+    """What of ``PIL.Image.Image`` is used."""
+
+    def convert(self, mode: str, /) -> Any: ...
+
+
 #: An RGB array (H, W, 3) uint8, a PIL image, or the path of an image file.
-Picture = Union[NDArray[np.uint8], "os.PathLike[str]", str, Any]
+Picture = Union[NDArray[np.uint8], PilImage, "os.PathLike[str]", str]
 
 
 class Segmenter:
@@ -79,6 +86,7 @@ class Segmenter:
         )
         self._network = Network.load(settings, _warn, lambda line: None)
         self._predictors: dict[Any, CpuSegmenter] = {}
+        self._streaming = False
 
     @property
     def classes(self) -> ClassTable:
@@ -91,10 +99,12 @@ class Segmenter:
         return self._network.engine.info
 
     @overload
-    def predict(self, pictures: Sequence[Picture], *, size: LabelSize = "frame") -> list[NDArray[np.uint8]]: ...
+    def predict(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; what comes first counts
+        self, pictures: Picture, *, size: LabelSize = "frame"
+    ) -> NDArray[np.uint8]: ...
 
     @overload
-    def predict(self, pictures: Picture, *, size: LabelSize = "frame") -> NDArray[np.uint8]: ...
+    def predict(self, pictures: Sequence[Picture], *, size: LabelSize = "frame") -> list[NDArray[np.uint8]]: ...
 
     def predict(self, pictures: Any, *, size: LabelSize = "frame") -> Any:
         """Class map (H, W) uint8 of a picture, or a list of them for a list: indices into ``classes``.
@@ -109,17 +119,28 @@ class Segmenter:
         return self._predict([_frame(pictures, 0)], size)[0]
 
     def _predict(self, frames: list[Frame], size: LabelSize) -> list[NDArray[np.uint8]]:
+        self._check_idle()
         segmenter = self._predictors.get(size)
         if segmenter is None:
             segmenter = self._predictors[size] = self._network.segmenter(overlay=False, label_size=size)
         found: list[NDArray[np.uint8]] = []
-        for frame in frames:
-            if segmenter.pending == segmenter.depth:
+        try:
+            for frame in frames:
+                if segmenter.pending == segmenter.depth:
+                    found.append(segmenter.collect().labels)
+                segmenter.submit(frame)
+        finally:
+            while segmenter.pending:
                 found.append(segmenter.collect().labels)
-            segmenter.submit(frame)
-        while segmenter.pending:
-            found.append(segmenter.collect().labels)
         return found
+
+    def _check_idle(self) -> None:
+        """Two users of the same network at a time would overwrite each other's inputs."""
+        if self._streaming:
+            raise UsageError(
+                "a stream of this Segmenter is not finished",
+                "Read it to its end or close() it first, or make a second Segmenter.",
+            )
 
     def stream(
         self,
@@ -135,13 +156,16 @@ class Segmenter:
 
         ``source`` is what ``--source`` takes. Each result owns its arrays: ``labels`` (H, W) uint8, ``counts`` and
         ``shares`` by class, ``overlay`` (a Frame in the source's own pixel format; ``overlay.bgr()`` converts) unless
-        turned off, and the ``frame`` itself. Raises SourceError, after the last good frame where a file breaks off.
+        turned off, and the ``frame`` itself. Until the stream ends or is closed, the Segmenter does nothing else.
+        Raises SourceError, after the last good frame where a file breaks off, and UsageError.
         """
+        self._check_idle()
         opened = make_source(
             os.fspath(source), SourceOptions(start_s=start_s, every=every, frames=frames, loops=loops), _warn
         )
         segmenter = self._network.segmenter(overlay=overlay)
         failure: SourceError | None = None
+        self._streaming = True
         try:
             opened.open()
             while True:
@@ -162,11 +186,13 @@ class Segmenter:
                 raise failure
         finally:
             opened.close()
+            self._streaming = False
             while segmenter.pending:
                 segmenter.collect()
 
     def close(self) -> None:
         """Give the network's memory back; twice is fine."""
+        self._predictors.clear()
         self._network.close()
 
     def __enter__(self) -> Segmenter:
@@ -181,7 +207,9 @@ def colorize(labels: NDArray[np.integer[Any]], classes: ClassTable | str = CITYS
 
     ``classes`` is a table or the name of a built-in one. Labels beyond the table, such as 255 for "ignore", are black.
     """
-    return _palette(classes)[_ids(labels)]
+    if labels.ndim != 2:
+        raise UsageError(f"colorize: labels have shape {labels.shape}", "Give a class map of shape (H, W).")
+    return np.asarray(_palette(_table(classes))[_ids(labels)])
 
 
 def blend(
@@ -194,7 +222,9 @@ def blend(
 
     ``labels`` is (H, W), of the image's size. Void classes and labels beyond the table stay clear. Rounded to nearest.
     """
-    table = TABLES[classes] if isinstance(classes, str) else classes
+    table = _table(classes)
+    if image_rgb.dtype != np.uint8:
+        raise UsageError(f"blend: the image is {image_rgb.dtype}", "Give an image of uint8, 0..255.")
     if image_rgb.ndim != 3 or image_rgb.shape[:2] != labels.shape or image_rgb.shape[2] != 3:
         raise UsageError(
             f"blend: an image of shape {image_rgb.shape} and labels of shape {labels.shape} don't belong together",
@@ -206,14 +236,18 @@ def blend(
     weights[: len(table)] = alpha * table.visible("")
     opacity = weights[_ids(labels)][..., None]
     mixed = image_rgb * (np.float32(1) - opacity) + _palette(table)[_ids(labels)] * opacity
-    return np.floor(mixed + np.float32(0.5)).astype(np.uint8)
+    return np.asarray(np.floor(mixed + np.float32(0.5)), np.uint8)
 
 
-def _palette(classes: ClassTable | str) -> NDArray[np.uint8]:
-    if isinstance(classes, str):
-        if classes not in TABLES:
-            raise UsageError(f"there is no class table {classes!r}", f"Built in: {', '.join(TABLES)}.")
-        classes = TABLES[classes]
+def _table(classes: ClassTable | str) -> ClassTable:
+    if isinstance(classes, ClassTable):
+        return classes
+    if classes not in TABLES:
+        raise UsageError(f"there is no class table {classes!r}", f"Built in: {', '.join(TABLES)}.")
+    return TABLES[classes]
+
+
+def _palette(classes: ClassTable) -> NDArray[np.uint8]:
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(classes)] = classes.colors_rgb()
     return palette
@@ -221,7 +255,9 @@ def _palette(classes: ClassTable | str) -> NDArray[np.uint8]:
 
 def _ids(labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     if not np.issubdtype(labels.dtype, np.integer) and labels.dtype != np.bool_:
-        raise UsageError(f"labels are {labels.dtype}, expected whole numbers", "Give the class map that predict() returns.")
+        raise UsageError(
+            f"labels are {labels.dtype}, expected whole numbers", "Give the class map that predict() returns."
+        )
     return np.where((labels < 0) | (labels > 255), 255, labels).astype(np.uint8)
 
 

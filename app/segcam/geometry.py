@@ -91,11 +91,12 @@ class Taps:
 def taps(count: int, size: int, axis: AxisMap) -> Taps:
     """Taps of ``count`` samples at ``axis`` on ``size`` points; samples outside are clamped to the edge."""
     at = np.clip(axis.scale * np.arange(count, dtype=np.float64) + axis.offset, 0.0, size - 1.0)
+    # Sampling grids that should meet a point exactly miss it by rounding (0.1 * 30); a tap of weight 1e-13 is noise.
+    point = np.rint(at)
+    at = np.where(np.abs(at - point) < 1e-9, point, at)
     first = np.floor(at).astype(np.int32)
     second = np.minimum(first + 1, size - 1).astype(np.int32)
     fraction = np.where(second == first, 0.0, at - first)
-    # Sampling grids that should meet a point exactly miss it by rounding (0.1 * 30); a tap of weight 1e-13 is noise.
-    fraction[fraction < 1e-9] = 0.0
     return Taps(size, first, second, (1.0 - fraction).astype(np.float32), fraction.astype(np.float32))
 
 

@@ -63,7 +63,7 @@ class Metrics:
 
     def __init__(self, warmup: int = 0, clock: Callable[[], float] = time.perf_counter) -> None:
         self._lock = threading.Lock()
-        self._warmup, self._clock = warmup, clock
+        self.warmup, self._clock = warmup, clock
         self._series: dict[str, Series] = {}
         self._recent: deque[float] = deque(maxlen=30)
         self._first_s: float | None = None
@@ -73,7 +73,7 @@ class Metrics:
 
     def record(self, stage: str, index: int, value_ms: float) -> None:
         """One value of ``stage`` for the frame that came as number ``index`` (0-based, in order of arrival)."""
-        if index < self._warmup:
+        if index < self.warmup:
             return
         with self._lock:
             self._series.setdefault(stage, Series()).add(value_ms)
@@ -84,7 +84,7 @@ class Metrics:
         with self._lock:
             self.frames += 1
             self._recent.append(now)
-            if self.frames == max(1, self._warmup):
+            if self.frames == max(1, self.warmup):
                 self._first_s = now
             self._last_s = now
 
@@ -95,7 +95,7 @@ class Metrics:
     @property
     def counted_intervals(self) -> int:
         """Intervals between frames after warm-up: what ``rate_hz`` divides by."""
-        return max(0, self.frames - max(1, self._warmup))
+        return max(0, self.frames - max(1, self.warmup))
 
     @property
     def rate_hz(self) -> float:

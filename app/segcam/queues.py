@@ -59,11 +59,11 @@ class BoundedQueue(Generic[T]):
     def put(self, item: T) -> bool:
         """False when nobody will take it any more (closed or aborted): the caller stops."""
         with self._changed:
-            if self._policy == "newest":
+            if self._policy == "newest" and not self._closed:
                 while len(self._items) >= self._size:
                     self._items.popleft()
                     self.dropped += 1
-            while len(self._items) >= self._size and not self._aborted:
+            while len(self._items) >= self._size and not self._aborted and not self._closed:
                 self._changed.wait()
             if self._aborted or self._closed:
                 return False

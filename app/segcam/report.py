@@ -119,7 +119,8 @@ def text(report: Mapping[str, Any]) -> str:
     env, engine = report["environment"], report["engine"]
     size = engine["input_shape"]
     lines = [
-        f"machine     {env['cpu']}, {env['cores']} cores, load {env['load_1min']}; Python {env['python']}, segcam {env['segcam']}",
+        f"machine     {env['cpu']}, {env['cores']} cores, load {env['load_1min']}; "
+        f"Python {env['python']}, segcam {env['segcam']}",
         f"engine      {engine['model']} {'x'.join(map(str, size))} on {engine['runtime']} {engine['version']} "
         f"({engine['device']}), {engine['precision']}, {engine['requests']} in flight, head "
         + (f"cut ({engine['head']})" if engine["head"] else "as exported"),
@@ -128,7 +129,9 @@ def text(report: Mapping[str, Any]) -> str:
         "",
     ]
     if "network_only_hz" in report:
-        lines.append(f"network only  {report['network_only_hz']:8.2f} frames/s   ({report['network_only_runs']} inferences)")
+        lines.append(
+            f"network only  {report['network_only_hz']:8.2f} frames/s   ({report['network_only_runs']} inferences)"
+        )
     share = f", {report['end_to_end_share']:.0%} of network only" if "end_to_end_share" in report else ""
     dropped = sum(report["dropped"].values())
     causes = "; ".join(f"{count} {cause}" for cause, count in report["dropped"].items())
@@ -156,8 +159,11 @@ def write_json(report: Mapping[str, Any], path: str) -> None:
         return
     target = Path(path)
     try:
+        target.absolute().parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(target.name + ".part")
         temporary.write_text(document, "utf-8")
         temporary.replace(target)
     except OSError as error:
-        raise SinkError(f"the report cannot be written to {path}: {error}", "Choose another file with --json.") from None
+        raise SinkError(
+            f"the report cannot be written to {path}: {error}", "Choose another file with --json."
+        ) from None

@@ -92,35 +92,28 @@ class Network:
         engine.activate()
         try:
             with compiled_kernels(say):
-                from segcam.segmenters.cpu import count_classes, grid_hw
+                from segcam.segmenters.cpu import count_classes
 
             count = count_classes(engine)
-            grid_hw(engine.info.output_shape, engine.spec.output.kind, count)
             classes = engine.spec.class_table(count).with_palette(settings.palette)
-            controls = Controls(settings.alpha, classes.visible(settings.classes))
+            controls = Controls(settings.alpha, classes.visible(settings.classes), settings.legend)
         except BaseException:
             engine.close()
             raise
         return cls(engine, classes, controls, settings, time.perf_counter() - begun)
 
-    def segmenter(
-        self, *, overlay: bool = True, label_size: LabelSize = "frame", depth: int = 0, legend: bool | None = None
-    ) -> CpuSegmenter:
+    def segmenter(self, *, overlay: bool = True, label_size: LabelSize = "frame", depth: int = 0) -> CpuSegmenter:
         """A segmenter on this network; only one may have frames in flight at a time."""
+        from segcam.legend import Legend
         from segcam.segmenters.cpu import CpuSegmenter
 
-        decoration = None
-        if self.settings.legend if legend is None else legend:
-            from segcam.legend import Legend
-
-            decoration = Legend(self.classes, self.controls.visible)
         return CpuSegmenter(
             self.engine,
             self.classes,
             self.controls,
             overlay=overlay,
             mask_only=self.settings.mask_only,
-            decoration=decoration,
+            decorate=lambda visible: Legend(self.classes, visible),
             label_size=label_size,
             depth=depth,
         )

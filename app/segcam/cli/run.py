@@ -21,6 +21,7 @@ from segcam.session import Network, source_options
 from segcam.settings import Settings
 from segcam.sinks.base import RunStats, Sink, StreamInfo
 from segcam.sinks.factory import SinkOptions, check_outputs, make_sink
+from segcam.sinks.files import check_writable
 from segcam.sources.base import Source, SourceInfo
 from segcam.sources.factory import make_source
 
@@ -30,6 +31,8 @@ def run(resolved: Resolved) -> int:
     settings = resolved.settings
     asked = [name for name in settings.output if name.strip()]
     check_outputs(asked, settings.source)
+    if settings.json not in ("", "-"):
+        check_writable(Path(settings.json))
     source = make_source(settings.source, source_options(settings), _warn)
     try:
         info = source.open()
@@ -39,11 +42,14 @@ def run(resolved: Resolved) -> int:
     except BaseException:
         source.close()
         raise
+    job = _Run(settings, source, info, outputs, network)
     try:
-        return _Run(settings, source, info, outputs, network).go()
+        return job.go()
     finally:
-        source.close()
-        network.close()
+        # What a thread that never came back still uses is left to the end of the process.
+        if not job.abandoned:
+            source.close()
+            network.close()
 
 
 def _say(line: str) -> None:
@@ -78,12 +84,15 @@ class _Run:
     info: SourceInfo
     outputs: Sequence[str]
     network: Network
+    abandoned: bool = False
 
     def go(self) -> int:
         settings, info, network = self.settings, self.info, self.network
         policy, why = choose_policy(cast(Literal["auto", "lossless", "newest"], settings.queue), info.live)
         stats = RunStats()
-        self.metrics = Metrics(warmup=min(settings.warmup, max(0, (info.frames or 1 << 30) - 2)))
+        # A clip of a few frames still gives a rate: two of them are always counted.
+        warmup = settings.warmup if info.frames is None else min(settings.warmup, max(0, info.frames - 2))
+        self.metrics = Metrics(warmup)
         options = SinkOptions(
             crf=settings.crf,
             preset=settings.preset,
@@ -104,13 +113,13 @@ class _Run:
             for sink in sinks:
                 sink.open(stream, stats)
                 opened.append(sink)
+            depth = max(1, network.engine.info.requests - 1) if policy == "newest" else 0
+            segmenter = network.segmenter(overlay=any(sink.needs_overlay for sink in sinks), depth=depth)
+            before = self._network_rate() if settings.benchmark else None
         except BaseException:
             for sink in opened:
                 sink.close()
             raise
-        depth = max(1, network.engine.info.requests - 1) if policy == "newest" else 0
-        segmenter = network.segmenter(overlay=any(sink.needs_overlay for sink in sinks), depth=depth)
-        before = self._network_rate() if settings.benchmark else None
         with _Progress(settings.progress, info.frames, stats) as tick:
             pipeline = Pipeline(
                 self.source, segmenter, sinks, network.controls, stats, self.metrics,
@@ -124,6 +133,8 @@ class _Run:
                     if self.metrics.frames:
                         self._summary(sinks, time.perf_counter() - begun, "stopped after")
                     raise
+                finally:
+                    self.abandoned = bool(pipeline.abandoned)
             seconds = time.perf_counter() - begun
         self._summary(sinks, seconds, "interrupted after" if interrupts.count else "done:")
         self._report(policy, before)
@@ -155,7 +166,7 @@ class _Run:
             {
                 "outputs": list(self.outputs),
                 "queue": policy,
-                "warmup": settings.warmup,
+                "warmup": self.metrics.warmup,
                 "alpha": settings.alpha,
                 "load_s": round(self.network.load_s, 3),
             },
@@ -213,7 +224,7 @@ class _Interrupts:
 
 
 class _Progress:
-    """A bar with the time left on a terminal, for sources whose length is known; else nothing."""
+    """A bar on a terminal, with the time left where the source's length is known; elsewhere nothing."""
 
     def __init__(self, asked: str, total: int | None, stats: RunStats) -> None:
         self._on = asked == "on" or (asked == "auto" and sys.stderr.isatty())

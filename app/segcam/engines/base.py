@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from segcam.onnx_tools.spec import ModelSpec
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Layout = Literal["NCHW", "NHWC"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,10 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What runs: for the line at the start and for every report. ``head`` says what was cut, "" for nothing."""
+    """What runs: for the line at the start and for every report. ``head`` says what was cut, "" for nothing.
+
+    ``output_layout`` is how ``output_shape`` is to be read: scores NCHW or NHWC; labels are always NCHW or less.
+    """
 
     model: str
     runtime: str
@@ -40,6 +44,7 @@ class EngineInfo:
     requests: int
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
+    output_layout: Layout
     head: str
     spec: str
 
@@ -59,12 +64,14 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """One network. Making it reads the file and nothing more; ``activate`` compiles and takes memory; ``close`` gives it
-    back (twice is fine). ``spec`` and ``info`` are there after ``activate``.
+    """One network. Making it reads the file and nothing more; ``activate`` compiles and takes memory; ``close`` gives
+    it back (twice is fine). ``spec`` and ``info`` are there after ``activate``; before it and after ``close`` they and
+    ``input`` raise EngineError.
 
     There are ``info.requests`` slots, each with an input array (``input(slot)``, host memory, shaped and typed as the
-    network wants) that belongs to the engine. ``start`` runs a slot's input without waiting; ``ready`` says whether it is
-    done; ``wait`` returns its output (host memory, valid until the slot is started again) and raises EngineError;
+    network wants) that belongs to the engine. ``start`` runs a slot's input without waiting; ``ready`` says whether it
+    is done; ``wait`` returns its output (host memory, valid until the slot is started again; bfloat16 scores come as
+    uint16 of the same bits, NumPy having no such type) and raises EngineError;
     ``elapsed_ms`` is what the network itself took for the slot's last run. A slot is used by one thread at a time.
     """
 

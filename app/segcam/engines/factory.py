@@ -13,9 +13,7 @@ from segcam.errors import EngineError, MissingDependencyError
 Runtime = Literal["auto", "openvino", "onnxruntime"]
 
 
-def make_engine(
-    name: str, options: EngineOptions, warn: Callable[[str], None], runtime: Runtime = "auto"
-) -> Engine:
+def make_engine(name: str, options: EngineOptions, warn: Callable[[str], None], runtime: Runtime = "auto") -> Engine:
     """An engine, not yet active, for an ``.onnx`` file. ``auto`` is OpenVINO, else ONNX Runtime with a warning.
 
     Raises EngineError for TensorRT plans, MissingDependencyError when no runtime is installed.
@@ -32,7 +30,9 @@ def make_engine(
         if find_spec("openvino"):
             runtime = "openvino"
         elif find_spec("onnxruntime"):
-            warn("OpenVINO is not installed: using ONNX Runtime, which needs about twice the time (pip install openvino)")
+            warn(
+                "OpenVINO is not installed: using ONNX Runtime, which needs about twice the time (pip install openvino)"
+            )
             runtime = "onnxruntime"
         else:
             raise MissingDependencyError("no runtime for networks is installed", "pip install openvino")

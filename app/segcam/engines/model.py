@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segcam.engines.base import EngineOptions
+from segcam.engines.base import EngineOptions, Layout
 from segcam.errors import EngineError, SpecError
 from segcam.onnx_tools.head import HeadCut, cut_head
 from segcam.onnx_tools.spec import ModelSpec, resolve_spec
@@ -17,7 +17,8 @@ from segcam.onnx_tools.spec import ModelSpec, resolve_spec
 if TYPE_CHECKING:
     import onnx
 
-_DTYPES = {1: "float32", 10: "float16", 2: "uint8"}
+_UINT8 = 2
+_DTYPES = {1: "float32", 10: "float16", _UINT8: "uint8"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,8 @@ def prepare(path: Path, options: EngineOptions, warn: Callable[[str], None]) -> 
     """Read ``path`` and make it ready. Raises EngineError or SpecError with what is wrong and what to do."""
     model = _load(path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    spec = resolve_spec(path, metadata, options.spec, warn)
+    takes_bytes = any(i.type.tensor_type.elem_type == _UINT8 for i in model.graph.input)
+    spec = resolve_spec(path, metadata, options.spec, warn, takes_bytes=takes_bytes)
     tensor = _input(model, spec, path)
     shape = _input_shape(tensor, spec, options, path)
     dtype = _DTYPES.get(tensor.type.tensor_type.elem_type)
@@ -50,6 +52,9 @@ def prepare(path: Path, options: EngineOptions, warn: Callable[[str], None]) -> 
     hw = (shape[2], shape[3]) if layout == "NCHW" else (shape[1], shape[2])
     fed = replace(spec.input, name=tensor.name, layout=layout, dtype=dtype, size=hw)  # type: ignore[arg-type]  # checked above
     output = _output(model, spec, path)
+    if len(model.graph.output) > 1 and not spec.output.name:
+        names = ", ".join(o.name for o in model.graph.output)
+        warn(f"{path.name} has the outputs {names}: reading {output.name}. Name another in a spec (output.name).")
     read = replace(spec.output, name=output.name, kind=_kind(output, spec))
     cut = cut_head(model, output.name, hw) if options.cut_head else None
     if cut:
@@ -68,7 +73,8 @@ def _load(path: Path) -> onnx.ModelProto:
         folder = path.parent if path.parent.is_dir() else Path()
         near = get_close_matches(path.name, [p.name for p in folder.glob("*.onnx")], 1)
         raise EngineError(
-            f"there is no file {path}", f"Did you mean {folder / near[0]}?" if near else "Check the name after --engine."
+            f"there is no file {path}",
+            f"Did you mean {folder / near[0]}?" if near else "Check the name after --engine.",
         )
     if path.is_dir() or path.stat().st_size == 0:
         raise EngineError(
@@ -96,17 +102,15 @@ def _input(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> onnx.ValueInf
     weights = {i.name for i in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in weights]
     names = [i.name for i in inputs]
-    if spec.input.name:
-        if spec.input.name not in names:
-            raise SpecError(
-                f"the spec ({spec.origin}) names input {spec.input.name!r}, {path.name} has: {', '.join(names)}",
-                "Correct input.name in the spec.",
-            )
-        return inputs[names.index(spec.input.name)]
     if len(inputs) != 1:
         raise EngineError(
-            f"{path.name} has {len(inputs)} inputs ({', '.join(names)}), expected one picture",
-            "Name the picture's input in a spec (input.name).",
+            f"{path.name} has {len(inputs)} inputs ({', '.join(names) or 'none'}), expected one picture",
+            "Export the network with the picture as its only input.",
+        )
+    if spec.input.name not in ("", names[0]):
+        raise SpecError(
+            f"the spec ({spec.origin}) names input {spec.input.name!r}, {path.name} has: {names[0]}",
+            "Correct input.name in the spec.",
         )
     return inputs[0]
 
@@ -120,7 +124,7 @@ def _input_shape(
             f"{path.name}: input {tensor.name!r} has {len(dims)} dimensions, expected 4 (NCHW or NHWC)",
             "Segcam runs networks that take pictures.",
         )
-    last = dims[3] == 3 and dims[1] != 3 or (spec.input.layout == "NHWC" and dims[1] != 3)
+    last = (dims[3] == 3 and dims[1] != 3) or (spec.input.layout == "NHWC" and dims[1] != 3)
     channels = dims[3] if last else dims[1]
     if channels not in (0, 3):
         raise EngineError(
@@ -147,6 +151,18 @@ def _input_shape(
             f"{path.name}: its batch is fixed at {dims[0]}, expected 1", "Export the network with batch 1 or dynamic."
         )
     return (1, height, width, 3) if last else (1, 3, height, width)
+
+
+def scores_layout(shape: tuple[int, ...], spec: ModelSpec) -> Layout:
+    """How an output of ``shape`` is laid out: by the number of classes in the spec, else by the picture's proportions."""
+    if spec.output.kind == "labels" or len(shape) < 3 or spec.input.size is None:
+        return "NCHW"
+    if spec.classes:
+        last = shape[-3] != len(spec.classes) and shape[-1] == len(spec.classes)
+    else:
+        height, width = spec.input.size
+        last = shape[-3] * width == shape[-2] * height and shape[-2] * width != shape[-1] * height
+    return "NHWC" if last else "NCHW"
 
 
 def _show(dims: list[int]) -> str:

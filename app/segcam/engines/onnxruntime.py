@@ -13,12 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcam.engines.base import EngineInfo, EngineOptions
-from segcam.engines.model import PreparedModel, prepare
+from segcam.engines.model import PreparedModel, prepare, scores_layout
 from segcam.errors import EngineError, MissingDependencyError, UsageError
 from segcam.onnx_tools.spec import ModelSpec
 
-_NUMPY = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8,
-          "tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(uint16)": np.uint16, "tensor(int16)": np.int16}  # fmt: skip
+_NUMPY: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(uint16)": np.uint16,
+    "tensor(int16)": np.int16,
+    "tensor(uint32)": np.uint32,
+    "tensor(int32)": np.int32,
+    "tensor(uint64)": np.uint64,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
 
 
 class OnnxRuntimeEngine:
@@ -53,7 +65,8 @@ class OnnxRuntimeEngine:
             )
         if options.device.upper() not in ("CPU", "AUTO"):
             raise UsageError(
-                f"ONNX Runtime runs on the CPU here, not on {options.device!r}", "Use --runtime openvino for other devices."
+                f"ONNX Runtime runs on the CPU here, not on {options.device!r}",
+                "Use --runtime openvino for other devices.",
             )
         self._model = prepare(self._path, options, self._warn)
         requests = options.requests or 2
@@ -70,7 +83,7 @@ class OnnxRuntimeEngine:
         except Exception as error:  # ONNX Runtime's own error types share no base but Exception
             raise EngineError(
                 f"ONNX Runtime cannot run {self._path.name}: {str(error).strip().splitlines()[0][:300]}",
-                "Check the file with 'python -m onnx.checker', or try --runtime openvino.",
+                f"Check the file with 'check-model {self._path}', or try --runtime openvino.",
             ) from None
         self._bind(requests)
         self._info = EngineInfo(
@@ -83,6 +96,7 @@ class OnnxRuntimeEngine:
             requests=requests,
             input_shape=self._model.input_shape,
             output_shape=self._outputs[0].shape,
+            output_layout=scores_layout(self._outputs[0].shape, self._model.spec),
             head="+".join(self._model.cut.removed) if self._model.cut else "",
             spec=self._model.spec.origin,
         )
@@ -121,6 +135,7 @@ class OnnxRuntimeEngine:
         return self._model
 
     def input(self, slot: int) -> NDArray[Any]:
+        self._active()
         return self._inputs[slot]
 
     def start(self, slot: int) -> None:

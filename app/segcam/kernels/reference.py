@@ -18,8 +18,8 @@ def rgb_to_yuv_matrix(matrix: ColorMatrix, full_range: bool) -> tuple[NDArray[np
     Source: ITU-R BT.601-7 2.5, BT.709-6 3.2-3.5 (limited range 16..235 / 16..240), JFIF 1.02 (full range).
     """
     kr, kb = LUMA_WEIGHTS[matrix]
-    luma = np.array([kr, 1.0 - kr - kb, kb])
-    rows = np.stack(
+    luma: NDArray[np.float64] = np.array([kr, 1.0 - kr - kb, kb])
+    rows: NDArray[np.float64] = np.stack(
         [luma, (np.array([0, 0, 1.0]) - luma) / (2 * (1 - kb)), (np.array([1.0, 0, 0]) - luma) / (2 * (1 - kr))]
     )
     if full_range:
@@ -31,7 +31,7 @@ def yuv_to_rgb_matrix(matrix: ColorMatrix, full_range: bool) -> tuple[NDArray[np
     """(3, 3) and (3,) float64 with ``rgb = m @ yuv + b``: the inverse of ``rgb_to_yuv_matrix``."""
     forward, offset = rgb_to_yuv_matrix(matrix, full_range)
     inverse = np.linalg.inv(forward)
-    return inverse, -inverse @ offset
+    return np.asarray(inverse, np.float64), np.asarray(-inverse @ offset, np.float64)
 
 
 def planes_444(frame: Frame) -> NDArray[np.uint8]:
@@ -69,7 +69,7 @@ def _sample(plane: NDArray[np.float64], y: Taps, x: Taps) -> NDArray[np.float64]
 
 
 def chroma_axis(luma: AxisMap) -> AxisMap:
-    """The same samples on the half-resolution chroma grid, whose samples stand in the middle of their two luma pixels."""
+    """The same samples on the half-resolution chroma grid, each of whose samples stands amid its two luma pixels."""
     return luma.then(AxisMap(0.5, -0.25))
 
 
@@ -84,8 +84,9 @@ def preprocess(
     *,
     rgb: bool,
 ) -> NDArray[np.float64]:
-    """(3, height, width) float64: the frame sampled bilinearly at ``y``, ``x``, clipped to 0..255, ``(v - mean) / std``.
+    """(3, height, width) float64: the frame sampled bilinearly at ``y``, ``x``, clipped to 0..255, normalised.
 
+    Normalised is ``(v - mean) / std``.
     ``mean`` and ``std`` are (3,) in the order fed: RGB when ``rgb``, else BGR.
     """
     luma = taps(height, frame.height, y), taps(width, frame.width, x)
@@ -99,9 +100,7 @@ def preprocess(
             planes = [frame.planes[0], frame.planes[1][..., 0], frame.planes[1][..., 1]]
         h2, w2 = planes[1].shape
         chroma = taps(height, h2, chroma_axis(y)), taps(width, w2, chroma_axis(x))
-        yuv = [
-            _sample(p.astype(np.float64), *grid) for p, grid in zip(planes, (luma, chroma, chroma), strict=True)
-        ]
+        yuv = [_sample(p.astype(np.float64), *grid) for p, grid in zip(planes, (luma, chroma, chroma), strict=True)]
         matrix, offset = yuv_to_rgb_matrix(frame.matrix, frame.full_range)
         picture = np.clip(np.einsum("ij,jhw->ihw", matrix, np.stack(yuv)) + offset[:, None, None], 0, 255)
     if not rgb:
@@ -129,7 +128,7 @@ def labels_from_scores(scores_chw: NDArray[np.float32], y: Taps, x: Taps) -> NDA
         total = total + term(y.first, x.second, weight(y.weight_first, x.weight_second))
         total = total + term(y.second, x.first, weight(y.weight_second, x.weight_first))
         total = total + term(y.second, x.second, weight(y.weight_second, x.weight_second))
-    return np.argmax(total, axis=0).astype(np.uint8)
+    return np.asarray(np.argmax(total, axis=0), np.uint8)
 
 
 def labels_from_ids(ids_hw: NDArray[np.integer], y: NDArray[np.int32], x: NDArray[np.int32]) -> NDArray[np.uint8]:
@@ -142,8 +141,10 @@ def blend_tables(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """``keep`` (classes,) and ``add`` (classes, planes) int32 with 16 fractional bits for ``blend``.
 
-    ``colors`` is (classes, planes) in code values of the planes, ``alpha`` (classes,) 0..1.
+    ``colors`` is (classes, planes) in code values of the planes, ``alpha`` (classes,) 0..1. What 8 bits cannot hold is
+    clipped: in full range, pure blue has U = 255.5.
     """
+    colors = np.clip(colors, 0.0, 255.0)
     one = 1 << BLEND_BITS
     keep = np.floor((1.0 - alpha) * one + 0.5).astype(np.int32)
     add = np.floor(colors * (one - keep)[:, None] + 0.5).astype(np.int32)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segcam.geometry import Upsample
+from segcam.onnx_tools.graph import attributes_of, constants_of, fold_shapes, opset_of, shapes_of
 
 if TYPE_CHECKING:
     import onnx
@@ -53,45 +54,14 @@ def cut_head(model: onnx.ModelProto, output: str, input_hw: tuple[int, int]) -> 
         tail.append(node)
         tensor = node.input[0]
     resize = producers.get(tensor)
-    if resize is None or resize.op_type not in ("Resize", "Upsample"):
+    if resize is None or resize.op_type not in ("Resize", "Upsample") or resize.input[0] not in producers:
         return None
-    constants = _constants(model)
+    constants = constants_of(model)
     mode = _linear_mode(resize, constants, model, input_hw)
-    if mode is None or not _keeps_argmax(tail[::-1], constants, _opset(model)):
+    if mode is None or not _keeps_argmax(tail[::-1], constants, opset_of(model)):
         return None
     removed = (resize.op_type, *(node.op_type for node in reversed(tail)))
     return _end_at(model, resize.input[0]), HeadCut(resize.input[0], mode, removed)
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    from onnx import helper
-
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
-
-
-def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray[Any, Any]]:
-    """Small constants by name: initializers and Constant nodes of at most 16 elements."""
-    from onnx import numpy_helper
-
-    found = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer if int(np.prod(i.dims)) <= 16}
-    for node in model.graph.node:
-        value = _attributes(node).get("value") if node.op_type == "Constant" else None
-        if value is not None and int(np.prod(value.dims)) <= 16:
-            found[node.output[0]] = numpy_helper.to_array(value)
-    return found
-
-
-def _shape(model: onnx.ModelProto, name: str) -> list[int] | None:
-    """Static shape of a tensor; unknown dimensions are 0. None when even the rank is unknown."""
-    graph = model.graph
-    for value in (*graph.value_info, *graph.output, *graph.input):
-        if value.name == name and value.type.tensor_type.HasField("shape"):
-            return [d.dim_value for d in value.type.tensor_type.shape.dim]
-    return None
 
 
 def _linear_mode(
@@ -103,37 +73,63 @@ def _linear_mode(
     """The sampling of a Resize that enlarges NCHW linearly to ``input_hw`` in one ratio; else None."""
     from onnx import shape_inference
 
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     kind = attributes.get("mode", b"nearest")
     if kind not in (b"linear", b"bilinear") or attributes.get("antialias") or len(input_hw) != 2:
         return None
     if attributes.get("keep_aspect_ratio_policy", b"stretch") != b"stretch" or 1 in input_hw:
         return None
     # Before opset 11 there was one way, output index times ratio.
-    default = b"half_pixel" if node.op_type == "Resize" and _opset(model) >= 11 else b"asymmetric"
+    default = b"half_pixel" if node.op_type == "Resize" and opset_of(model) >= 11 else b"asymmetric"
     mode = _MODES.get(attributes.get("coordinate_transformation_mode", default).decode())
-    inferred = shape_inference.infer_shapes(model, data_prop=True)
-    source, target = _shape(inferred, node.input[0]), _shape(inferred, node.output[0])
+    shapes = shapes_of(shape_inference.infer_shapes(model, data_prop=True))
+    if not all(name in constants for name in node.input[1:] if name):
+        # Sizes or scales are computed from the shapes of other tensors: here these are fixed.
+        folded = fold_shapes(model)
+        shapes, constants = shapes_of(folded), constants_of(folded)
+    source, target = shapes.get(node.input[0]), shapes.get(node.output[0])
     if mode is None or target is None or len(target) != 4 or tuple(target[2:]) != tuple(input_hw):
         return None
-    scales = constants.get(node.input[2 if len(node.input) > 2 else 1]) if len(node.input) > 1 else None
-    if len(node.input) > 3 and node.input[3]:
-        scales = None  # sizes are given: the ratio is theirs
-    if scales is not None and scales.size == 4 and source is not None and mode != "align_corners":
-        # A scale that isn't the ratio of the sizes (7 * 2.2 -> 15) samples elsewhere than the ratio says.
-        if tuple(scales[:2]) != (1, 1) or 0 in source[2:]:
-            return None
-        ratios = [t / s for t, s in zip(target[2:], source[2:], strict=True)]
-        if not np.allclose(scales[2:], ratios, rtol=1e-6):
-            return None
+    if source is not None and (len(source) != 4 or source[1] != target[1]):
+        return None
+    by_sizes = len(node.input) > 3 and node.input[3]
+    if not by_sizes and not _scales_are_ratio(_scales(node, attributes, constants), source, target, mode):
+        return None
     return mode
 
 
+def _scales(
+    node: onnx.NodeProto, attributes: dict[str, Any], constants: dict[str, np.ndarray[Any, Any]]
+) -> list[float] | None:
+    """Scales of all four axes as the node gives them, or None where they are not constants."""
+    given = attributes.get("scales")  # Upsample before opset 9
+    if given is None and len(node.input) > 1:
+        given = constants.get(node.input[2 if len(node.input) > 2 else 1])
+    axes = attributes.get("axes", range(4))
+    if given is None or len(given) != len(axes):
+        return None
+    scales = [1.0] * 4
+    for axis, scale in zip(axes, given, strict=True):
+        scales[axis] = float(scale)
+    return scales
+
+
+def _scales_are_ratio(scales: list[float] | None, source: list[int] | None, target: list[int], mode: Upsample) -> bool:
+    """Whether the ratio of the sizes says where samples lie: a scale that is another (7 * 2.2 -> 15) moves them."""
+    if scales is None or source is None or 0 in source[2:] or scales[:2] != [1.0, 1.0]:
+        return False
+    ratios = [t / s for t, s in zip(target[2:], source[2:], strict=True)]
+    return mode == "align_corners" or bool(np.allclose(scales[2:], ratios, rtol=1e-6))
+
+
 def _keeps_argmax(tail: list[onnx.NodeProto], constants: dict[str, np.ndarray[Any, Any]], opset: int) -> bool:
-    """Whether the operators after the Resize, in order, only rescale scores monotonically, name the best, or reshape."""
+    """Whether the operators after the Resize, in order, only rescale scores monotonically, name the best, or reshape.
+
+    Height must come before width at the end: a transposed picture is not what the scores would give.
+    """
     layout = ["N", "C", "H", "W"]
     for node in tail:
-        attributes = _attributes(node)
+        attributes = attributes_of(node)
         kind = node.op_type
         if kind == "Transpose":
             perm = attributes.get("perm", list(range(len(layout)))[::-1])
@@ -149,17 +145,23 @@ def _keeps_argmax(tail: list[onnx.NodeProto], constants: dict[str, np.ndarray[An
             axis = attributes.get("axis", 0 if kind == "ArgMax" else -1)
             if layout[axis] != "C" or attributes.get("select_last_index") or not attributes.get("largest", 1):
                 return False
-            if kind == "TopK":
-                k = constants.get(node.input[1])
-                if k is None or int(k.ravel()[0]) != 1:
-                    return False
+            if kind == "TopK" and _k(node, attributes, constants) != 1:
+                return False
             if kind == "TopK" or attributes.get("keepdims", 1):
                 layout[axis] = "1"
             else:
                 del layout[axis]
         elif kind in ("Squeeze", "Unsqueeze") and not _reshape(kind, layout, node, attributes, constants):
             return False
-    return True
+    return layout.index("H") < layout.index("W")
+
+
+def _k(node: onnx.NodeProto, attributes: dict[str, Any], constants: dict[str, np.ndarray[Any, Any]]) -> int:
+    """How many TopK takes: an attribute before opset 10, an input since; 0 where it is not a constant."""
+    if len(node.input) < 2:
+        return int(attributes.get("k", 0))
+    k = constants.get(node.input[1])
+    return 0 if k is None else int(k.ravel()[0])
 
 
 def _reshape(
@@ -173,6 +175,9 @@ def _reshape(
     axes = attributes.get("axes")
     if axes is None and len(node.input) > 1 and node.input[1] in constants:
         axes = [int(a) for a in constants[node.input[1]].ravel()]
+    if axes is None and kind == "Squeeze" and len(node.input) < 2 and "C" not in layout:
+        # All dimensions of 1 go: the batch is 1, and a picture 1 pixel high or wide doesn't come here.
+        axes = [i for i, name in enumerate(layout) if name in ("1", "N")]
     if axes is None:
         return False
     rank = len(layout) + (len(axes) if kind == "Unsqueeze" else 0)

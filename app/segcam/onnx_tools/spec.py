@@ -26,7 +26,7 @@ IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 @dataclass(frozen=True)
 class InputSpec:
-    """``size`` is (height, width) or None where the graph says it; ``mean`` and ``std`` act on 0..255, in the order fed."""
+    """``size`` is (height, width), None where the graph says it; ``mean``, ``std`` act on 0..255, in the order fed."""
 
     name: str = ""
     layout: Literal["NCHW", "NHWC"] = "NCHW"
@@ -141,15 +141,18 @@ def dump_spec(spec: ModelSpec) -> str:
     classes: Any = "cityscapes"
     if spec.classes is not None:
         read["void"] = sorted(spec.classes.void)
-        classes = [
-            {"name": n, "color": list(c)} for n, c in zip(spec.classes.names, spec.classes.colors, strict=True)
-        ]
+        classes = [{"name": n, "color": list(c)} for n, c in zip(spec.classes.names, spec.classes.colors, strict=True)]
     return json.dumps({"segcam_spec": 1, "input": fed, "output": read, "classes": classes}, indent=1)
 
 
-def resolve_spec(model: Path, metadata: dict[str, str], named: str, warn: Callable[[str], None]) -> ModelSpec:
-    """The spec of ``model``: the file ``named`` by the user, else ``MODEL.json`` beside it, else the ONNX metadata, else
-    ImageNet's normalisation, said in one warning line. Raises SpecError."""
+def resolve_spec(
+    model: Path, metadata: dict[str, str], named: str, warn: Callable[[str], None], *, takes_bytes: bool = False
+) -> ModelSpec:
+    """The spec of ``model``: the file ``named`` by the user, else ``MODEL.json`` beside it, else the ONNX metadata,
+    else ImageNet's normalisation, said in one warning line. Raises SpecError.
+
+    ``takes_bytes``: the network's input is uint8, which nobody feeds normalised: without a spec it gets 0..255.
+    """
     if named:
         path = Path(named)
         if not path.is_file():
@@ -160,6 +163,12 @@ def resolve_spec(model: Path, metadata: dict[str, str], named: str, warn: Callab
         return _read(beside)
     if METADATA_KEY in metadata:
         return parse_spec(metadata[METADATA_KEY], f"metadata of {model.name}")
+    if takes_bytes:
+        warn(
+            f"{model.name} has no spec ({beside.name} beside it, or metadata): assuming RGB, 0..255. "
+            "If the colours look wrong, write one: see 'Model specs' in the README."
+        )
+        return ModelSpec(InputSpec(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)), origin="defaults for bytes")
     warn(
         f"{model.name} has no spec ({beside.name} beside it, or metadata): assuming RGB with ImageNet's mean and std. "
         "If the colours look wrong, write one: see 'Model specs' in the README."
@@ -171,4 +180,6 @@ def _read(path: Path) -> ModelSpec:
     try:
         return parse_spec(path.read_text("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"the spec {path} cannot be read: {error}", "Check the file, or name another with --spec.") from None
+        raise SpecError(
+            f"the spec {path} cannot be read: {error}", "Check the file, or name another with --spec."
+        ) from None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segcam.classes import ClassTable
+from segcam.classes import MAX_CLASSES, ClassTable
 from segcam.controls import Controls
-from segcam.engines.base import Engine
+from segcam.engines.base import Engine, Layout
 from segcam.errors import EngineError
 from segcam.frame import Frame, Segmentation
 from segcam.geometry import AxisMap, fit, nearest, resize_axis, taps
@@ -46,7 +47,8 @@ class _Plan:
 class CpuSegmenter:
     """See ``segmenters.base.Segmenter``.
 
-    ``overlay`` False leaves painting out. ``depth`` 0 keeps every request of the engine busy; fewer gives a lower latency.
+    ``overlay`` False leaves painting out. ``decorate`` makes what is drawn over it while ``controls.legend`` is on, from
+    the visible classes. ``depth`` 0 keeps every request of the engine busy; less lowers the latency.
     """
 
     #: Plans and painters are kept for this many kinds of frame: a stream that alternates between two sizes is fine.
@@ -60,12 +62,13 @@ class CpuSegmenter:
         *,
         overlay: bool = True,
         mask_only: bool = False,
-        decoration: Decoration | None = None,
+        decorate: Callable[[NDArray[np.bool_]], Decoration] | None = None,
         label_size: LabelSize = "frame",
         depth: int = 0,
     ) -> None:
         self._engine, self._classes, self._controls = engine, classes, controls
-        self._overlay, self._mask_only, self._decoration = overlay, mask_only, decoration
+        self._overlay, self._mask_only, self._decorate = overlay, mask_only, decorate
+        self._decoration: Decoration | None = None
         self._label_size = label_size
         self._depth = min(depth or engine.info.requests, engine.info.requests)
         self._free = deque(range(self._depth))
@@ -75,12 +78,12 @@ class CpuSegmenter:
         self._painted_version = -1
         self._spare_labels: deque[NDArray[np.uint8]] = deque(maxlen=32)
         self._spare_planes: deque[_Planes] = deque(maxlen=32)
-        spec, shape = engine.spec.input, engine.info.input_shape
+        spec = engine.spec.input
         self._direct = spec.layout == "NCHW" and spec.dtype == "float32"
         height, width = engine.info.input_hw
         self._staging = np.empty((1, 3, height, width), np.float32) if not self._direct else np.empty(0, np.float32)
         self._input_hw = (height, width)
-        del shape
+        self._grid = grid_hw(engine.info.output_shape, engine.spec.output.kind, engine.info.output_layout)
 
     @property
     def depth(self) -> int:
@@ -118,7 +121,9 @@ class CpuSegmenter:
         labels = _take(self._spare_labels, plan.labels_hw)
         counts = self._name(output, plan, labels)
         self._free.append(slot)
-        overlay = self._paint(frame, labels) if self._overlay and plan.labels_hw == (frame.height, frame.width) else None
+        overlay = (
+            self._paint(frame, labels) if self._overlay and plan.labels_hw == (frame.height, frame.width) else None
+        )
         timings["postprocess"] = (time.perf_counter() - begun) * 1e3
         return Segmentation(frame, labels, overlay, counts, self._classes, timings)
 
@@ -129,16 +134,16 @@ class CpuSegmenter:
 
     def _name(self, output: NDArray[Any], plan: _Plan, labels: NDArray[np.uint8]) -> NDArray[np.int64]:
         if plan.mapper is not None:
-            return plan.mapper(scores_chw(output, len(self._classes)), labels)
-        ids = output.reshape(output.shape[-3:] if output.ndim > 2 else output.shape)
-        ids = ids[0] if ids.ndim == 3 and ids.shape[0] == 1 else ids[..., 0] if ids.ndim == 3 else ids
-        counts = sample_ids(ids.astype(np.uint8), plan.nearest_y, plan.nearest_x, labels)
+            return plan.mapper(scores_3d(output), labels)
+        ids = output.reshape(self._grid).astype(np.uint8)
+        counts = sample_ids(ids, plan.nearest_y, plan.nearest_x, labels)
         return counts[: len(self._classes)]
 
     def _paint(self, frame: Frame, labels: NDArray[np.uint8]) -> Frame:
         version = self._controls.version
         if version != self._painted_version:
             self._painters.clear()
+            self._decoration = None
             self._painted_version = version
         key = (frame.format, frame.matrix, frame.full_range)
         painter = self._painters.get(key)
@@ -152,7 +157,9 @@ class CpuSegmenter:
         planes = _take_planes(self._spare_planes, frame)
         painter(frame, labels, planes)
         overlay = frame.with_planes(planes)
-        if self._decoration is not None:
+        if self._controls.legend and self._decorate is not None:
+            if self._decoration is None:
+                self._decoration = self._decorate(self._controls.visible)
             self._decoration.paint(overlay)
         return overlay
 
@@ -166,16 +173,13 @@ class CpuSegmenter:
         return plan
 
     def _make_plan(self, frame: Frame) -> _Plan:
-        spec, shape = self._engine.spec, self._engine.info.output_shape
+        spec, grid = self._engine.spec, self._grid
         frame_hw = (frame.height, frame.width)
         placement = fit(frame_hw, self._input_hw, spec.input.resize)
-        preprocess = Preprocessor(
-            frame, placement, spec.input.mean, spec.input.std, rgb=spec.input.color == "RGB"
-        )
+        preprocess = Preprocessor(frame, placement, spec.input.mean, spec.input.std, rgb=spec.input.color == "RGB")
         size = self._label_size
         hw = frame_hw if size == "frame" else self._input_hw if size == "network" else size
         assert not isinstance(hw, str)
-        grid = grid_hw(shape, spec.output.kind, len(self._classes))
         axes: list[AxisMap] = []
         for i, to_frame in enumerate((placement.y, placement.x)):
             to_grid = resize_axis(self._input_hw[i], grid[i], spec.output.upsample)
@@ -186,23 +190,19 @@ class CpuSegmenter:
         if spec.output.kind == "labels":
             y, x = (nearest(n, points, axis) for n, points, axis in zip(hw, grid, axes, strict=True))
             return _Plan(preprocess, hw, None, y, x)
+        channels_last = self._engine.info.output_layout == "NHWC"
         rows, cols = (taps(n, points, axis) for n, points, axis in zip(hw, grid, axes, strict=True))
-        return _Plan(preprocess, hw, LabelMapper(rows, cols), rows.first, cols.first)
+        return _Plan(preprocess, hw, LabelMapper(rows, cols, channels_last=channels_last), rows.first, cols.first)
 
 
-def _channels_last(shape: tuple[int, ...], classes: int) -> bool:
-    return shape[-3] != classes and shape[-1] == classes
-
-
-def scores_chw(output: NDArray[Any], classes: int) -> NDArray[np.float32]:
-    """An engine's scores as (classes, H, W) float32, C-contiguous; a copy only where they come otherwise."""
+def scores_3d(output: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.uint16]:
+    """An engine's scores without their batch of one, C-contiguous, float32 or bfloat16 (as uint16); a copy only where
+    they come otherwise."""
     scores = output.reshape(output.shape[-3:])
-    if _channels_last(scores.shape, classes):
-        scores = scores.transpose(2, 0, 1)
-    return np.ascontiguousarray(scores, np.float32)
+    return scores if scores.dtype == np.uint16 else np.ascontiguousarray(scores, np.float32)
 
 
-def grid_hw(shape: tuple[int, ...], kind: str, classes: int) -> tuple[int, int]:
+def grid_hw(shape: tuple[int, ...], kind: str, layout: Layout) -> tuple[int, int]:
     """(height, width) of an engine's output. Raises EngineError for shapes that are not a picture."""
     if kind == "labels":
         plain = [n for n in shape if n != 1]
@@ -216,20 +216,28 @@ def grid_hw(shape: tuple[int, ...], kind: str, classes: int) -> tuple[int, int]:
         return shape[-2], shape[-1]
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[0] != 1):
         raise EngineError(
-            f"the network's scores have shape {shape}, expected 1xCxHxW", "Name another output in the spec (output.name)."
+            f"the network's scores have shape {shape}, expected 1xCxHxW",
+            "Name another output in the spec (output.name).",
         )
-    return (shape[-3], shape[-2]) if _channels_last(shape, classes) else (shape[-2], shape[-1])
+    return (shape[-3], shape[-2]) if layout == "NHWC" else (shape[-2], shape[-1])
 
 
 def count_classes(engine: Engine) -> int:
-    """How many classes an active engine's output has; for labels, as many as the spec names, else 255."""
+    """How many classes an active engine's output has; for labels, as many as the spec names, else 255.
+
+    Raises EngineError for more than a uint8 class map can hold.
+    """
     shape, spec = engine.info.output_shape, engine.spec
     if spec.output.kind == "labels":
-        return len(spec.classes) if spec.classes else 255
-    if len(shape) < 3:
-        grid_hw(shape, "logits", 0)
-    named = len(spec.classes) if spec.classes else 0
-    return shape[-1] if named and _channels_last(shape, named) else shape[-3]
+        return len(spec.classes) if spec.classes else MAX_CLASSES
+    grid_hw(shape, "logits", engine.info.output_layout)
+    count = shape[-1] if engine.info.output_layout == "NHWC" else shape[-3]
+    if count > MAX_CLASSES:
+        raise EngineError(
+            f"the network's scores have shape {shape}: {count} classes, at most {MAX_CLASSES} fit into a class map",
+            "If this output is not 1xCxHxW scores, name another in the spec (output.name).",
+        )
+    return count
 
 
 def _take(spare: deque[NDArray[np.uint8]], hw: tuple[int, int]) -> NDArray[np.uint8]:

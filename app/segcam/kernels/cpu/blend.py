@@ -1,7 +1,7 @@
 """The overlay: class colours blended into the planes of a frame, compiled by Numba; no GIL is held inside.
 
-Equals ``kernels.reference.blend_plane`` and ``blend_chroma`` byte for byte. A street is mostly long runs of one class, so
-rows are taken in blocks: a block of one class is one multiply-add with constants, which vectorises.
+Equals ``kernels.reference.blend_plane`` and ``blend_chroma`` byte for byte. A street is mostly long runs of one class,
+so rows are taken in blocks: a block of one class is one multiply-add with constants, which vectorises.
 """
 
 from __future__ import annotations
@@ -55,9 +55,7 @@ def blend_luma(
 
 
 @njit(nogil=True)
-def _four(
-    table: NDArray[np.int32], upper: NDArray[np.uint8], under: NDArray[np.uint8], x0: int, x1: int
-) -> np.int32:
+def _four(table: NDArray[np.int32], upper: NDArray[np.uint8], under: NDArray[np.uint8], x0: int, x1: int) -> np.int32:
     """Sum of a table over the two by two pixels of a chroma sample."""
     return np.int32(table[upper[x0]] + table[upper[x1]] + table[under[x0]] + table[under[x1]])
 
@@ -172,9 +170,9 @@ def blend_bgr(
 class OverlayPainter:
     """Blends class colours into frames of one pixel format, colour matrix and range.
 
-    ``colors_rgb`` is (256, 3) uint8 and ``alpha`` (256,) float64 in 0..1, one row for every id a uint8 can hold: ids that
-    are no class have alpha 0. With ``mask_only`` the picture is replaced: shown classes in their full colour, everything
-    else black.
+    ``colors_rgb`` is (256, 3) uint8 and ``alpha`` (256,) float64 in 0..1, one row for every id a uint8 can hold: ids
+    that are no class have alpha 0. With ``mask_only`` the picture is replaced: shown classes in their full colour,
+    everything else black.
     """
 
     def __init__(
@@ -193,11 +191,11 @@ class OverlayPainter:
         self.add = tuple(np.ascontiguousarray(add[:, i]) for i in range(3))
 
     def __call__(self, frame: Frame, labels: NDArray[np.uint8], out: tuple[NDArray[np.uint8], ...]) -> None:
-        """Write the overlay of ``frame`` with ``labels`` (H, W) into ``out``, C-contiguous planes shaped as the frame's."""
+        """Write the overlay of ``frame`` with ``labels`` (H, W) into ``out``, C-contiguous, shaped as its planes."""
         first, *rest = ((*flat(source), *flat(target)) for source, target in zip(frame.planes, out, strict=True))
         source, pitch, target, target_pitch = first
         if frame.format == "bgr24":
-            blend_bgr(source, pitch, labels, self.keep, *self.add, target, target_pitch)
+            blend_bgr(source, pitch, labels, self.keep, self.add[0], self.add[1], self.add[2], target, target_pitch)
             return
         blend_luma(source, pitch, labels, self.keep, self.add[0], target, target_pitch)
         if frame.format == "nv12":

@@ -46,7 +46,7 @@ def _yuv_to_bgr(
 
 
 def yuv_to_bgr(frame: Frame) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8, blue first, of an i420 or nv12 frame: ``kernels.reference.yuv_to_bgr`` but for float32 rounding."""
+    """(H, W, 3) uint8, blue first, of an i420 or nv12 frame: as ``kernels.reference.yuv_to_bgr``, in float32."""
     matrix, offset = yuv_to_rgb_matrix(frame.matrix, frame.full_range)
     y, y_pitch = flat(frame.planes[0])
     if frame.format == "i420":

@@ -178,7 +178,6 @@ class Preprocessor:
         self._scale = (1.0 / std64).astype(np.float32)
         self._shift = (-np.asarray(mean, np.float64) / std64).astype(np.float32)
         self._order = np.array([2, 1, 0] if rgb else [0, 1, 2], np.int32)
-        self._whole = placement.top == 0 and placement.left == 0
         if frame.format != "bgr24":
             self._cy = _arrays(taps(height, (frame.height + 1) // 2, chroma_axis(y_axis)))
             self._cx = _arrays(taps(width, (frame.width + 1) // 2, chroma_axis(x_axis)))
@@ -191,9 +190,9 @@ class Preprocessor:
 
     def __call__(self, frame: Frame, out: NDArray[np.float32]) -> None:
         """Fill ``out`` (1, 3, H, W) float32."""
-        if not self._whole:
-            out.fill(0.0)
         target = out[0, :, self._box[0], self._box[1]]
+        if target.shape != out.shape[1:]:
+            out.fill(0.0)
         if frame.format == "bgr24":
             picture, pitch = flat(frame.planes[0])
             _preprocess_bgr(

@@ -15,18 +15,21 @@ U8_IN = types.Array(types.uint8, 1, "C", readonly=True)
 U8_OUT = types.Array(types.uint8, 1, "C")
 F32_IN = types.Array(types.float32, 1, "C", readonly=True)
 I32_IN = types.Array(types.int32, 1, "C", readonly=True)
-SCORES = types.Array(types.float32, 3, "C", readonly=True)
+SCORES = types.Array(types.float32, 3, "C")
+SCORES_BF16 = types.Array(types.uint16, 3, "C")
 MATRIX = types.Array(types.float32, 2, "C", readonly=True)
 LABELS_IN = types.Array(types.uint8, 2, "C", readonly=True)
 LABELS_OUT = types.Array(types.uint8, 2, "C")
 COUNTS = types.Array(types.int64, 1, "C")
-TAPS = types.Tuple((I32_IN, I32_IN, F32_IN, F32_IN))
+# numba is untyped
+TAPS = types.Tuple((I32_IN, I32_IN, F32_IN, F32_IN))  # type: ignore[no-untyped-call]
 
 
 def flat(plane: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
-    """A (H, W) or (H, W, C) plane as one contiguous array and its pitch in bytes: pixel (y, x, c) is ``[y * pitch + C * x + c]``.
+    """A (H, W) or (H, W, C) plane as one contiguous array, and its pitch in bytes.
 
-    A view wherever the rows themselves are contiguous and go downwards; else a copy.
+    Pixel (y, x, c) is ``[y * pitch + C * x + c]``. A view wherever the rows themselves are contiguous and go downwards;
+    else a copy.
     """
     height, row = plane.shape[0], int(np.prod(plane.shape[1:]))
     packed = plane.shape[1:] == (1,) or plane.strides[1:] == ((1,) if plane.ndim == 2 else (plane.shape[2], 1))

@@ -1,0 +1,117 @@
+"""Argmax on the score grid, and how safely each winner leads, compiled by Numba; no GIL is held inside.
+
+A grid point is *sure* when its winner c leads every class below it in index by more than rounding can take away between
+here and a bilinear sample (five roundings; 2**-20 of both scores is far more), is not below any class above it, is
+finite itself, and no score is NaN. ``keys`` holds the winner of sure points and UNSURE elsewhere; ``ids`` the plain
+argmax. Everything works on rows of (W, classes): one point's scores lie together.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, types
+from numpy.typing import NDArray
+
+from segcam.kernels.cpu.types import LABELS_OUT, SCORES, SCORES_BF16
+
+#: Marks a grid point whose winner doesn't lead safely; also the reason why a class index stays below 255.
+UNSURE = 255
+
+#: How scores may lie in memory: (H, W, classes) float32 or bfloat16, or (classes, H, W) float32.
+HWC, HWC_BF16, CHW = 0, 1, 2
+
+#: A lead of this share of the winner's score, plus the floor for scores near 0, is more than 2**-20 of both scores
+#: whatever the other one is.
+LEAD = np.float32(2.0**-18)
+FLOOR = np.float32(1e-37)
+_HUGE = np.float32(3.4e38)
+
+
+@njit(nogil=True)
+def score_row(
+    kind: int,
+    scores: NDArray[np.float32],
+    scores_bf16: NDArray[np.uint16],
+    y: int,
+    spare: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Row ``y`` as (W, classes) float32: a view where it lies so, else written to ``spare``."""
+    if kind == HWC:
+        return scores[y]
+    if kind == HWC_BF16:
+        # A bfloat16 is the upper half of a float32.
+        bits = spare.view(np.uint32).reshape(-1)
+        row = scores_bf16[y].reshape(-1)
+        for i in range(row.size):
+            bits[i] = np.uint32(row[i]) << np.uint32(16)
+        return spare
+    # Planes often lie a power of two apart, where the same column of all classes fights for a few cache lines: a line is
+    # used up before the next class is looked at.
+    width, classes = spare.shape
+    for left in range(0, width, 16):
+        right = min(left + 16, width)
+        for k in range(classes):
+            plane = scores[k, y]
+            for x in range(left, right):
+                spare[x, k] = plane[x]
+    return spare
+
+
+@njit(nogil=True)
+def _argmax(point: NDArray[np.float32]) -> int:
+    """As numpy.argmax: the first of the highest; the first NaN if there is one."""
+    best = point[0]
+    winner = 0
+    for k in range(1, point.size):
+        value = point[k]
+        if value > best or (value != value and best == best):
+            best = value
+            winner = k
+    return winner
+
+
+@njit(nogil=True)
+def _is_sure(point: NDArray[np.float32], winner: int) -> bool:
+    best = point[winner]
+    below = best - (abs(best) * LEAD + FLOOR)
+    for k in range(point.size):
+        # Written so that a NaN fails. Minus infinity stays beaten by whatever is finite.
+        if k != winner and not point[k] <= (below if k < winner else best):
+            return False
+    return abs(best) <= _HUGE
+
+
+@njit(nogil=True)
+def coarse_row(row: NDArray[np.float32], ids: NDArray[np.uint8], keys: NDArray[np.uint8]) -> None:
+    """``ids`` and ``keys`` (W,) of ``row`` (W, classes). Neighbours mostly agree, so the last winner is tried first: it
+    leads if all others are safely below it, which is one comparison each and no search."""
+    classes = row.shape[1]
+    winner = 0
+    for x in range(row.shape[0]):
+        point = row[x]
+        best = point[winner]
+        below = best - (abs(best) * LEAD + FLOOR)
+        beaten = np.int32(0)
+        for k in range(classes):
+            beaten += np.int32(point[k] <= below)
+        if beaten == classes - 1:
+            keys[x] = winner
+        else:
+            winner = _argmax(point)
+            keys[x] = winner if _is_sure(point, winner) else UNSURE
+        ids[x] = winner
+
+
+@njit([types.void(types.intp, SCORES, SCORES_BF16, LABELS_OUT, LABELS_OUT)], nogil=True, cache=True)
+def coarse_argmax(
+    kind: int,
+    scores: NDArray[np.float32],
+    scores_bf16: NDArray[np.uint16],
+    ids: NDArray[np.uint8],
+    keys: NDArray[np.uint8],
+) -> None:
+    """``ids`` and ``keys`` (H, W) of scores that lie as ``kind`` says (the other array is not looked at)."""
+    classes = scores_bf16.shape[2] if kind == HWC_BF16 else scores.shape[0] if kind == CHW else scores.shape[2]
+    spare = np.empty((ids.shape[1], classes), np.float32)
+    for y in range(ids.shape[0]):
+        coarse_row(score_row(kind, scores, scores_bf16, y, spare), ids[y], keys[y])

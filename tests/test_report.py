@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segcam import report
+from segcam.bench import combined, network_rate
+from segcam.engines.base import EngineInfo
+from segcam.errors import SinkError
+from segcam.metrics import Metrics, Series, Summary
+
+ENGINE = EngineInfo(
+    "tiny.onnx", "OpenVINO", "1.2", "CPU, a chip", "bf16", 2, 3, (1, 3, 64, 128), (1, 3, 16, 32), "Resize", "beside"
+)
+SOURCE = {"description": "clip.mp4 (h264)", "width": 640, "height": 360, "rate_hz": 25.0, "live": False}
+RUN = {"outputs": ["out.mp4", "null"], "queue": "lossless", "warmup": 2, "alpha": 0.5, "load_s": 1.0}
+
+
+def measured(stages: dict[str, float], interval_s: float = 0.1, frames: int = 12) -> Metrics:
+    now = [0.0]
+    metrics = Metrics(2, lambda: now[0])
+    for index in range(frames):
+        now[0] += interval_s
+        for name, value_ms in stages.items():
+            metrics.record(name, index, value_ms)
+        metrics.finish_frame()
+    return metrics
+
+
+def summary(value_ms: float) -> Summary:
+    series = Series()
+    series.add(value_ms)
+    return series.summary()
+
+
+def network(rate_hz: float) -> report.NetworkRate:
+    return report.NetworkRate(rate_hz, 100, summary(3e3 / rate_hz))
+
+
+STAGES = {"latency": 60.0, "write video": 4.0, "decode": 3.0, "postprocess": 2.0, "preprocess": 1.0, "inference": 50.0}
+
+
+def test_network_only_and_end_to_end_stand_apart() -> None:
+    made = report.build(ENGINE, SOURCE, RUN, measured(STAGES), network(20.0))
+    assert made["network_only_hz"] == 20.0
+    assert made["end_to_end_hz"] == pytest.approx(10.0)
+    assert made["end_to_end_share"] == 0.5
+    page = report.text(made)
+    assert "network only     20.00 frames/s   (100 inferences)" in page
+    assert "end to end       10.00 frames/s   (12 frames, 50% of network only)" in page
+
+
+def test_a_run_that_did_not_measure_the_network_claims_nothing_about_it() -> None:
+    made = report.build(ENGINE, SOURCE, RUN, measured(STAGES))
+    assert not {"network_only_hz", "end_to_end_share", "bound"} & set(made)
+    page = report.text(made).split("The first")[0]
+    assert "network only" not in page
+    assert "bound by" not in page
+
+
+def test_stages_come_in_the_order_of_the_work_with_all_their_figures() -> None:
+    made = report.build(ENGINE, SOURCE, RUN, measured(STAGES), network(20.0))
+    order = ["decode", "preprocess", "inference", "postprocess", "write video", "latency"]
+    assert list(made["stages_ms"]) == order
+    assert made["stages_ms"]["decode"] == {
+        "count": 10, "mean": 3.0, "p50": 3.0, "p90": 3.0, "p95": 3.0, "p99": 3.0, "maximum": 3.0,
+    }  # fmt: skip
+    lines = report.text(made).splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("stage (ms)"))
+    assert lines[head].split()[2:] == ["mean", "p50", "p90", "p95", "p99", "max"]
+    assert [line.rsplit(None, 6)[0] for line in lines[head + 1 : head + 7]] == order
+
+
+def test_drops_environment_engine_and_glossary_are_on_the_page() -> None:
+    metrics = measured(STAGES)
+    metrics.drop("segmenter busy", 4)
+    metrics.drop("output busy: write video", 1)
+    page = report.text(report.build(ENGINE, SOURCE, RUN, metrics, network(20.0)))
+    for words in (
+        "dropped              5   (4 segmenter busy; 1 output busy: write video)",
+        "tiny.onnx 1x3x64x128 on OpenVINO 1.2 (CPU, a chip), bf16, 3 in flight, head cut (Resize)",
+        "clip.mp4 (h264), 640x360",
+        "out.mp4, null; queue lossless",
+        "cores, load",
+        "Python 3.",
+        "The first 2 frames are not counted.",
+    ):
+        assert words in page
+    for term in report.GLOSSARY:
+        assert f"{term}: " in page
+
+
+@pytest.mark.parametrize(
+    ("stages", "rate_hz", "words"),
+    [
+        ({}, 20.0, "the network: 50.0 ms a frame"),
+        ({"decode": 70.0}, 20.0, "the source (decode): 70.0 ms a frame"),
+        ({"preprocess": 40.0, "postprocess": 30.0}, 20.0, "the segmenter thread (preprocess and postprocess): 70.0"),
+        ({"write video": 80.0}, 20.0, "the output (write video): 80.0 ms a frame"),
+        # Three inferences run at once, each takes 3 x 10 ms: it is the throughput that counts.
+        ({"inference": 30.0, "decode": 12.0}, 100.0, "the source (decode): 12.0 ms a frame"),
+    ],
+)
+def test_what_bounds_is_what_is_busy_longest(stages: dict[str, float], rate_hz: float, words: str) -> None:
+    assert report.build(ENGINE, SOURCE, RUN, measured(stages), network(rate_hz))["bound"].startswith(words)
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2])
+def test_a_run_too_short_to_measure_is_a_report_all_the_same(frames: int) -> None:
+    made = report.build(ENGINE, SOURCE, RUN, measured(STAGES, frames=frames), network(20.0))
+    assert (made["frames"], made["end_to_end_hz"], made["stages_ms"]) == (frames, 0.0, {})
+    assert f"({frames} frames, 0% of network only)" in report.text(made)
+    json.dumps(made, allow_nan=False)
+
+
+def test_json_to_a_file_is_the_whole_report(tmp_path: Path) -> None:
+    made = report.build(ENGINE, SOURCE, RUN, measured(STAGES), network(20.0))
+    path = tmp_path / "new" / "report.json"
+    report.write_json(made, str(path))
+    read = json.loads(path.read_text("utf-8"))
+    assert read["engine"]["precision"] == "bf16"
+    assert read["engine"]["input_shape"] == [1, 3, 64, 128]
+    assert set(read) == set(made)
+    assert list(path.parent.iterdir()) == [path], "no temporary file is left"
+
+
+def test_json_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    report.write_json(report.build(ENGINE, SOURCE, RUN, measured(STAGES)), "-")
+    assert json.loads(capsys.readouterr().out)["frames"] == 12
+
+
+def test_json_that_cannot_be_written_says_where(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkError, match="report cannot be written to .*file") as raised:
+        report.write_json({}, str(tmp_path / "file" / "report.json"))
+    assert "--json" in raised.value.hint
+
+
+def test_two_measurements_count_by_their_inferences() -> None:
+    both = combined(report.NetworkRate(100.0, 100, summary(1.0)), report.NetworkRate(50.0, 100, summary(2.0)))
+    assert both.rate_hz == pytest.approx(200 / 3)
+    assert both.runs == 200
+    assert both.inference_ms.mean == 2.0
+
+
+class CountingEngine:
+    """Refuses what a real engine refuses: starting a busy slot, waiting for an idle one."""
+
+    def __init__(self, requests: int) -> None:
+        self.info = EngineInfo("m", "r", "1", "d", "fp32", 1, requests, (1, 3, 2, 2), (1, 3, 2, 2), "", "")
+        self.inputs = [np.zeros((1, 3, 2, 2), np.float32) for _ in range(requests)]
+        self.busy: set[int] = set()
+        self.most = 0
+        self.waited = 0
+
+    def input(self, slot: int) -> Any:
+        assert slot not in self.busy
+        return self.inputs[slot]
+
+    def start(self, slot: int) -> None:
+        assert slot not in self.busy
+        self.busy.add(slot)
+        self.most = max(self.most, len(self.busy))
+
+    def wait(self, slot: int) -> Any:
+        self.busy.remove(slot)
+        self.waited += 1
+        return self.inputs[slot]
+
+    def elapsed_ms(self, slot: int) -> float:
+        return 5.0
+
+
+@pytest.mark.parametrize("requests", [1, 2, 3])
+def test_network_rate_keeps_every_request_busy_and_leaves_none(requests: int) -> None:
+    engine = CountingEngine(requests)
+    found = network_rate(engine, np.ones((1, 3, 2, 2), np.float32), seconds=0.0)  # type: ignore[arg-type]
+    assert found.runs == 10
+    assert found.inference_ms.count == 10
+    assert found.inference_ms.mean == 5.0
+    assert engine.most == requests
+    assert engine.busy == set()
+    assert all((picture == 1).all() for picture in engine.inputs)
+    # One round of warm-up, the first of the measurement, what is counted, and what was still in flight.
+    assert engine.waited == requests + 1 + 10 + requests
