@@ -42,7 +42,9 @@ def test_warm_up_is_left_out_of_the_rate() -> None:
     assert finished([0.0, 5.0, 5.1, 5.2, 5.3, 5.4]).rate_hz == pytest.approx(5 / 5.4)
 
 
-@pytest.mark.parametrize(("times_s", "warmup"), [([], 0), ([1.0], 0), ([1.0, 2.0], 5), ([1.0, 2.0], 2), ([3.0, 3.0], 0)])
+@pytest.mark.parametrize(
+    ("times_s", "warmup"), [([], 0), ([1.0], 0), ([1.0, 2.0], 5), ([1.0, 2.0], 2), ([3.0, 3.0], 0)]
+)
 def test_too_little_for_a_rate_is_zero_and_no_division(times_s: list[float], warmup: int) -> None:
     assert finished(times_s, warmup).rate_hz == 0.0
 

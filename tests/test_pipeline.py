@@ -160,9 +160,7 @@ class Bench:
         self.controls = Controls(0.5, np.ones(19, np.bool_))
         self.stats = RunStats()
 
-    def build(
-        self, source: FakeSource, segmenter: FakeSegmenter, sinks: Sequence[Sink], **more: Any
-    ) -> Pipeline:
+    def build(self, source: FakeSource, segmenter: FakeSegmenter, sinks: Sequence[Sink], **more: Any) -> Pipeline:
         info = StreamInfo("fake", WIDTH, HEIGHT, Fraction(25), source.count, False, CITYSCAPES)
         for sink in sinks:
             sink.open(info, self.stats)

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcam.classes import CITYSCAPES, TABLES, ClassTable
+from segcam.config import from_arguments
 from segcam.engines.base import EngineInfo
 from segcam.errors import SourceError, UsageError
 from segcam.frame import Frame, Segmentation
 from segcam.session import Network
-from segcam.settings import Settings
 from segcam.sources.base import SourceOptions
 from segcam.sources.factory import make_source
 
@@ -68,21 +68,23 @@ class Segmenter:
         mask_only: bool = False,
         legend: bool = False,
     ) -> None:
-        settings = Settings(
-            engine=os.fspath(engine),
-            runtime=runtime,
-            precision=precision,
-            device=device,
-            threads=threads,
-            requests=requests,
-            cut_head=cut_head,
-            size=f"{size[0]},{size[1]}" if size else "",
-            spec=os.fspath(spec),
-            alpha=alpha,
-            classes=classes,
-            palette=palette,
-            mask_only=mask_only,
-            legend=legend,
+        settings = from_arguments(
+            {
+                "engine": os.fspath(engine),
+                "runtime": runtime,
+                "precision": precision,
+                "device": device,
+                "threads": threads,
+                "requests": requests,
+                "cut_head": cut_head,
+                "size": f"{size[0]},{size[1]}" if size else "",
+                "spec": os.fspath(spec),
+                "alpha": alpha,
+                "classes": classes,
+                "palette": palette,
+                "mask_only": mask_only,
+                "legend": legend,
+            }
         )
         self._network = Network.load(settings, _warn, lambda line: None)
         self._predictors: dict[Any, CpuSegmenter] = {}
@@ -160,6 +162,7 @@ class Segmenter:
         Raises SourceError, after the last good frame where a file breaks off, and UsageError.
         """
         self._check_idle()
+        from_arguments({"start": f"{start_s:.6f}", "every": every, "frames": frames, "loop": loops})
         opened = make_source(
             os.fspath(source), SourceOptions(start_s=start_s, every=every, frames=frames, loops=loops), _warn
         )

@@ -92,6 +92,13 @@ def load(path: Path | None, flags: Mapping[str, FlagValue]) -> Resolved:
     return Resolved(Settings(**made), origins)
 
 
+def from_arguments(values: Mapping[str, object]) -> Settings:
+    """Settings made in a program, the others at their defaults. Raises UsageError for wrong types and ranges."""
+    # Any: each value was checked against the kind that its field's type gave.
+    made: dict[str, Any] = {name: _checked(OPTIONS[name], value, name) for name, value in values.items()}
+    return Settings(**made)
+
+
 def nearest(name: str, known: Iterable[str], all_of: str = "") -> str:
     """A hint: the nearest of ``known`` names, or else ``all_of`` (the command that lists them)."""
     names = list(known)

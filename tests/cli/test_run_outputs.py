@@ -137,7 +137,9 @@ def test_loops_go_on_in_time(segcam_here: Run, make_clip: MakeClip, read_video: 
     assert len(lines(tmp_path / "o.jsonl")) == 12
 
 
-def test_a_file_without_display_goes_into_a_file_beside_you(segcam_here: Run, make_clip: MakeClip, tmp_path: Path) -> None:
+def test_a_file_without_display_goes_into_a_file_beside_you(
+    segcam_here: Run, make_clip: MakeClip, tmp_path: Path
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     done = segcam_here("-s", make_clip("elsewhere/ride.mkv"))
     assert (done.returncode, done.stdout) == (0, "")
@@ -242,7 +244,9 @@ def test_an_output_that_cannot_be_opened_leaves_the_others_untouched(
 ) -> None:
     (tmp_path / "old.mp4").write_bytes(b"precious")
     (tmp_path / "taken.jsonl").mkdir()
-    done = segcam_here("-s", make_clip(), "-o", "old.mp4", "-o", "taken.jsonl/x.jsonl/y.jsonl", "-o", "clip.mp4/z.jsonl")
+    done = segcam_here(
+        "-s", make_clip(), "-o", "old.mp4", "-o", "taken.jsonl/x.jsonl/y.jsonl", "-o", "clip.mp4/z.jsonl"
+    )
     assert done.returncode == 1
     assert "clip.mp4 is not a folder" in done.stderr
     assert (tmp_path / "old.mp4").read_bytes() == b"precious"

@@ -28,8 +28,9 @@ def test_benchmark_in_a_process_of_its_own_prints_the_report(
     assert done.returncode == 0
     page = done.stdout
     for words in (
-        "machine     ", "engine      tiny.onnx", "source      test:", "outputs     null; queue lossless", "network only  ",
-        "end to end  ", "dropped              0", "bound by      ", "stage (ms)", "mean", "p50", "p90", "p95", "p99", "max",
+        "machine     ", "engine      tiny.onnx", "source      test:", "outputs     null; queue lossless",
+        "network only  ", "end to end  ", "dropped              0", "bound by      ", "stage (ms)",
+        "mean", "p50", "p90", "p95", "p99", "max",
         "decode ", "preprocess ", "inference ", "postprocess ", "write null ", "latency ",
         "The first 5 frames are not counted.", "network only: frames per second",
     ):  # fmt: skip

@@ -95,9 +95,7 @@ def test_the_second_signal_quits_at_once(start: Start, read_video: ReadVideo, tm
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv"])
-def test_a_killed_run_leaves_a_video_that_plays(
-    start: Start, read_video: ReadVideo, tmp_path: Path, name: str
-) -> None:
+def test_a_killed_run_leaves_a_video_that_plays(start: Start, read_video: ReadVideo, tmp_path: Path, name: str) -> None:
     process = start("-o", name, "-o", "o.jsonl", "--queue", "lossless")
     until(lambda: count_lines(tmp_path / "o.jsonl") >= 300)
     process.kill()

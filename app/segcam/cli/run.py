@@ -36,11 +36,16 @@ def run(resolved: Resolved) -> int:
     source = make_source(settings.source, source_options(settings), _warn)
     try:
         info = source.open()
-        outputs = asked or [_default_output(settings, info)]
-        check_outputs(outputs, settings.source)
         network = Network.load(settings, _warn, _say)
     except BaseException:
         source.close()
+        raise
+    try:
+        outputs = asked or [_default_output(settings, info)]
+        check_outputs(outputs, settings.source)
+    except BaseException:
+        source.close()
+        network.close()
         raise
     job = _Run(settings, source, info, outputs, network)
     try:
@@ -70,10 +75,10 @@ def _default_output(settings: Settings, info: SourceInfo) -> str:
     if problem is None:
         return "window"
     if info.live:
-        raise SinkError(f"nothing to show the picture on: {problem}", "Give an output: --output out.mp4")
+        raise SinkError(f"no window can be shown: {problem}", "Give an output: --output out.mp4")
     stem = Path(settings.source.rstrip("/")).stem.split(":")[0].replace("%", "").replace("*", "") or "segcam"
     name = f"{stem}_segcam{'/' if info.still and info.frames != 1 else '.png' if info.still else '.mp4'}"
-    _say(f"no window can be shown ({problem}): writing {name} instead; --output chooses")
+    _say(f"no window, since {problem}: writing {name} instead; --output chooses")
     return name
 
 

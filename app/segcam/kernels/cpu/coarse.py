@@ -29,22 +29,11 @@ _HUGE = np.float32(3.4e38)
 
 @njit(nogil=True)
 def score_row(
-    kind: int,
-    scores: NDArray[np.float32],
-    scores_bf16: NDArray[np.uint16],
-    y: int,
-    spare: NDArray[np.float32],
+    channels_last: bool, scores: NDArray[np.float32], y: int, spare: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Row ``y`` as (W, classes) float32: a view where it lies so, else written to ``spare``."""
-    if kind == HWC:
+    """Row ``y`` as (W, classes): a view where it lies so, else written to ``spare``."""
+    if channels_last:
         return scores[y]
-    if kind == HWC_BF16:
-        # A bfloat16 is the upper half of a float32.
-        bits = spare.view(np.uint32).reshape(-1)
-        row = scores_bf16[y].reshape(-1)
-        for i in range(row.size):
-            bits[i] = np.uint32(row[i]) << np.uint32(16)
-        return spare
     # Planes often lie a power of two apart, where the same column of all classes fights for a few cache lines: a line is
     # used up before the next class is looked at.
     width, classes = spare.shape
@@ -102,6 +91,46 @@ def coarse_row(row: NDArray[np.float32], ids: NDArray[np.uint8], keys: NDArray[n
         ids[x] = winner
 
 
+@njit(nogil=True)
+def widen(point: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
+    """bfloat16 to float32: it is the upper half of one."""
+    bits = out.view(np.uint32)
+    for k in range(point.size):
+        bits[k] = np.uint32(point[k]) << np.uint32(16)
+
+
+@njit(nogil=True)
+def _rank(bits: np.uint16) -> np.uint16:
+    """A bfloat16's place in the order of numbers, from 0 for minus infinity; NaNs come last, past plus infinity."""
+    negative = np.uint16(np.int16(bits) >> np.int16(15))
+    return np.uint16((bits ^ (negative | np.uint16(0x8000))) - np.uint16(0x007F))
+
+
+@njit(nogil=True)
+def coarse_row_bf16(
+    row: NDArray[np.uint16], ids: NDArray[np.uint8], keys: NDArray[np.uint8], point: NDArray[np.float32]
+) -> None:
+    """As ``coarse_row`` for bfloat16, compared as whole numbers. One step of bfloat16 is a lead that is wide enough, but
+    for scores near 0, which take the long way, as does a winner that isn't finite. ``point`` is (classes,), for use here."""
+    classes = row.shape[1]
+    winner = 0
+    for x in range(row.shape[0]):
+        bits = row[x]
+        size = bits[winner] & np.uint16(0x7FFF)
+        best = _rank(bits[winner])
+        beaten = np.int32(0)
+        for k in range(classes):
+            beaten += np.int32(_rank(bits[k]) < best)
+        # 0x0E00 is 1.6e-30: a step there is 1e-32, far above FLOOR. 0x7F80 is infinity.
+        if beaten == classes - 1 and size > np.uint16(0x0E00) and size < np.uint16(0x7F80):
+            keys[x] = winner
+        else:
+            widen(bits, point)
+            winner = _argmax(point)
+            keys[x] = winner if _is_sure(point, winner) else UNSURE
+        ids[x] = winner
+
+
 @njit([types.void(types.intp, SCORES, SCORES_BF16, LABELS_OUT, LABELS_OUT)], nogil=True, cache=True)
 def coarse_argmax(
     kind: int,
@@ -114,4 +143,7 @@ def coarse_argmax(
     classes = scores_bf16.shape[2] if kind == HWC_BF16 else scores.shape[0] if kind == CHW else scores.shape[2]
     spare = np.empty((ids.shape[1], classes), np.float32)
     for y in range(ids.shape[0]):
-        coarse_row(score_row(kind, scores, scores_bf16, y, spare), ids[y], keys[y])
+        if kind == HWC_BF16:
+            coarse_row_bf16(scores_bf16[y], ids[y], keys[y], spare[0])
+        else:
+            coarse_row(score_row(kind == HWC, scores, y, spare), ids[y], keys[y])

@@ -15,7 +15,19 @@ from numba import njit, types
 from numpy.typing import NDArray
 
 from segcam.geometry import Taps
-from segcam.kernels.cpu.coarse import CHW, FLOOR, HWC, HWC_BF16, LEAD, UNSURE, coarse_argmax, coarse_row, score_row
+from segcam.kernels.cpu.coarse import (
+    CHW,
+    FLOOR,
+    HWC,
+    HWC_BF16,
+    LEAD,
+    UNSURE,
+    coarse_argmax,
+    coarse_row,
+    coarse_row_bf16,
+    score_row,
+    widen,
+)
 from segcam.kernels.cpu.types import COUNTS, F32_IN, I32_IN, LABELS_IN, LABELS_OUT, SCORES, SCORES_BF16
 
 _NO_SCORES = np.empty((0, 0, 0), np.float32)
@@ -88,8 +100,6 @@ def _candidates(
 
 @njit(nogil=True)
 def _paint_cell(
-    upper: NDArray[np.float32],
-    under: NDArray[np.float32],
     ids: NDArray[np.uint8],
     y0: int,
     y1: int,
@@ -110,14 +120,8 @@ def _paint_cell(
 ) -> None:
     """Interpolate the pixels of one cell, columns ``begin`` to ``end`` of the band's ``labels``.
 
-    ``upper`` and ``under`` are the rows ``y0`` and ``y1`` of scores, (Ws, classes); ``i`` and ``j`` the cell's columns.
+    ``corners`` holds its scores; it lies between the grid's rows ``y0`` and ``y1`` and columns ``i`` and ``j``.
     """
-    count = corners.shape[1]
-    for k in range(count):
-        corners[0, k] = upper[i, k]
-        corners[1, k] = upper[j, k]
-        corners[2, k] = under[i, k]
-        corners[3, k] = under[j, k]
     winners[0], winners[1], winners[2], winners[3] = ids[y0, i], ids[y0, j], ids[y1, i], ids[y1, j]
     n = _candidates(corners, winners, beaten, classes)
     for row in range(labels.shape[0]):
@@ -178,8 +182,8 @@ def _labels_from_scores(
     spare = np.empty((2, grid_width, classes), np.float32)
     counts[:] = 0
     done = -1
-    upper = score_row(kind, scores, scores_bf16, 0, spare[0])
-    under = upper
+    upper = spare[0]
+    under = spare[0]
     top = 0
     while top < height:
         bottom = top + 1
@@ -188,9 +192,12 @@ def _labels_from_scores(
         y0, y1 = y_first[top], y_second[top]
         # The grid's rows are looked at just before the cells between them, while they are in the cache.
         for y in range(max(done + 1, y0), y1 + 1):
-            upper = under
-            under = score_row(kind, scores, scores_bf16, y, spare[y & 1])
-            coarse_row(under, ids[y], keys[y])
+            if kind == HWC_BF16:
+                coarse_row_bf16(scores_bf16[y], ids[y], keys[y], corners[0])
+            else:
+                upper = under
+                under = score_row(kind == HWC, scores, y, spare[y & 1])
+                coarse_row(under, ids[y], keys[y])
             done = y
         if y1 == y0:
             upper = under
@@ -209,8 +216,20 @@ def _labels_from_scores(
                 run_class, run = cell, 0
             run += end - begin
             if cell == UNSURE and begin < end:
+                j = x_second[begin]
+                if kind == HWC_BF16:
+                    widen(scores_bf16[y0, i], corners[0])
+                    widen(scores_bf16[y0, j], corners[1])
+                    widen(scores_bf16[y1, i], corners[2])
+                    widen(scores_bf16[y1, j], corners[3])
+                else:
+                    for k in range(classes):
+                        corners[0, k] = upper[i, k]
+                        corners[1, k] = upper[j, k]
+                        corners[2, k] = under[i, k]
+                        corners[3, k] = under[j, k]
                 _paint_cell(
-                    upper, under, ids, y0, y1, i, x_second[begin], begin, end,
+                    ids, y0, y1, i, j, begin, end,
                     wy0[top:bottom], wy1[top:bottom], wx0, wx1, labels[top:bottom], counts,
                     corners, winners, beaten, chosen,
                 )  # fmt: skip
