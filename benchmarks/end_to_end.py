@@ -97,7 +97,12 @@ def main() -> None:
             after = network_rate(network.engine, seconds=5).rate_hz
             plain = plain_rate(network, given.source, os.path.join(folder, "plain.mp4"), 1)
             rounds.append(
-                {"network_only": 2 / (1 / before + 1 / after), "segcam_null": null, "segcam_h264": h264, "plain_loop": plain}
+                {
+                    "network_only": 2 / (1 / before + 1 / after),
+                    "segcam_null": null,
+                    "segcam_h264": h264,
+                    "plain_loop": plain,
+                }
             )
             print({key: round(value, 2) for key, value in rounds[-1].items()}, file=sys.stderr)
 

@@ -63,7 +63,9 @@ def main() -> None:
     mine = segmenter.collect()
     plan = segmenter._make_plan(frame)
     scores = scores_3d(network.engine.wait(0)).copy()
-    scores_nchw = scores[None] if network.engine.info.output_layout == "NCHW" else scores.transpose(2, 0, 1)[None].copy()
+    scores_nchw = (
+        scores[None] if network.engine.info.output_layout == "NCHW" else scores.transpose(2, 0, 1)[None].copy()
+    )
     height, width = frame.height, frame.width
     bgr = frame.bgr()
     palette = np.ascontiguousarray(network.classes.colors_rgb()[:, ::-1])

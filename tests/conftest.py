@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from pipeline_fakes import bench, files  # noqa: F401  # fixtures are found by being here
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"errors"},
     "config": {"errors", "settings"},
     "sources": set(),
-    "sinks": {"legend"},
+    "sinks": {"legend", "settings"},
     "legend": set(),
     "kernels": set(),
     "onnx_tools": set(),
@@ -32,6 +32,9 @@ ALLOWED: dict[str, set[str]] = {
     "networks": {"onnx_tools"},
     "segmenters": {"engines", "kernels", "onnx_tools", "legend"},
     "metrics": set(),
+    "queues": set(),
+    "report": {"engines", "metrics"},
+    "session": {"engines", "segmenters", "kernels", "legend", "settings", "sources"},
 }
 #: Where the parts meet. They may import everything but the command line.
 MEETING_PLACES = {"__init__", "api", "bench", "evaluate", "pipeline"}

@@ -45,10 +45,7 @@ def street(tmp_path: Path, brightest: Callable[..., Path]) -> Path:
 
 def test_every_segcam_command_runs(readme: str, street: Path, run_segcam: Callable[..., Any]) -> None:
     commands = [
-        shlex.split(line)
-        for block in blocks(readme, "sh")
-        for line in block.splitlines()
-        if line.startswith("segcam ")
+        shlex.split(line) for block in blocks(readme, "sh") for line in block.splitlines() if line.startswith("segcam ")
     ]
     assert len(commands) >= 3
     for command in commands:
@@ -59,7 +56,9 @@ def test_every_segcam_command_runs(readme: str, street: Path, run_segcam: Callab
 
 def test_make_targets_exist(readme: str, repository: Path) -> None:
     makefile = (repository / "Makefile").read_text("utf-8")
-    targets = [line.split()[1] for block in blocks(readme, "sh") for line in block.splitlines() if line.startswith("make ")]
+    targets = [
+        line.split()[1] for block in blocks(readme, "sh") for line in block.splitlines() if line.startswith("make ")
+    ]
     assert set(targets) >= {"demo", "test"}
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
@@ -90,7 +89,7 @@ def test_messages_of_the_table_are_in_the_program(readme: str, repository: Path)
     source = "\n".join(path.read_text("utf-8") for path in (repository / "app").rglob("*.py"))
     # Messages are written over several source lines.
     source = re.sub(r'"\s*\n\s*f?"', "", source)
-    table = readme.split("## Messages and their cures")[1].split("\n## ")[0]
+    table = readme.split("## Messages and their cures")[1].split("\n## ", maxsplit=1)[0]
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     assert len(rows) >= 8
     for row in rows:
@@ -100,7 +99,7 @@ def test_messages_of_the_table_are_in_the_program(readme: str, repository: Path)
 
 
 def test_figures_name_their_command_and_machine(readme: str, repository: Path) -> None:
-    section = readme.split("## How fast")[1].split("\n## ")[0]
+    section = readme.split("## How fast")[1].split("\n## ", maxsplit=1)[0]
     for script in re.findall(r"benchmarks/\w+\.py", section):
         assert (repository / script).exists()
     assert re.search(r"benchmarks/\w+\.py", section) and re.search(r"\bcores?\b", section)

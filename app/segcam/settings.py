@@ -71,7 +71,8 @@ def _option(default: Any, section: str, help: str, **more: Any) -> Any:
     return dataclasses.field(default=default, metadata={"section": section, "help": help, **more})
 
 
-_PRESETS = (
+#: x264's, fastest first.
+PRESETS = (
     "ultrafast",
     "superfast",
     "veryfast",
@@ -109,9 +110,7 @@ class Settings:
     every: int = _option(1, "input", "use only every N-th frame", low=1)
     decode_threads: int = _option(0, "input", "threads that decode; 0 leaves it to the decoder", low=0, high=64)
 
-    engine: str = _option(
-        "", "engine", "the network: an .onnx file", metavar="FILE", short="-e"
-    )
+    engine: str = _option("", "engine", "the network: an .onnx file", metavar="FILE", short="-e")
     runtime: str = _option("auto", "engine", "what runs an ONNX network", choices=("auto", "openvino", "onnxruntime"))
     device: str = _option("CPU", "engine", "OpenVINO device; 'segcam doctor' lists them", metavar="NAME")
     precision: str = _option(
@@ -152,7 +151,7 @@ class Settings:
     )  # fmt: skip
     crf: int = _option(23, "output", "x264 quality of video files: 0 is lossless, 51 the worst", low=0, high=51)
     preset: str = _option(
-        "superfast", "output", "x264 speed against file size, ultrafast to placebo", choices=_PRESETS, metavar="PRESET"
+        "superfast", "output", "x264 speed against file size, ultrafast to placebo", choices=PRESETS, metavar="PRESET"
     )
     image_format: str = _option("png", "output", "format of image files", choices=("png", "jpg"))
     jpeg_quality: int = _option(95, "output", "quality of JPEG files", low=1, high=100)

@@ -18,7 +18,9 @@ from segcam.kernels.reference import count_classes, labels_from_ids, labels_from
 SIZES = st.sampled_from([1, 2, 3, 5, 7, 8, 13, 16, 17, 31])
 CLASSES = st.one_of(st.integers(1, 40), st.just(255))
 MODES = st.sampled_from(["half_pixel", "align_corners", "asymmetric"])
-KIND_NAMES = """smooth noise quantised equal close huge denormal tiny_lead specials all_nan signed_zero"""
+KIND_NAMES = """
+smooth noise quantised equal close huge denormal tiny_lead specials all_nan signed_zero minus_inf plus_inf
+"""
 KINDS = st.sampled_from(KIND_NAMES.split())
 
 
@@ -56,6 +58,8 @@ def make_scores(kind: str, classes: int, height: int, width: int, seed: int) -> 
         noise[odd] = random.choice(
             np.array([np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 1e-40], np.float32), int(odd.sum())
         )
+    if kind in ("minus_inf", "plus_inf"):
+        noise[random.random(shape) < random.choice([0.3, 0.9, 1.0])] = -np.inf if kind == "minus_inf" else np.inf
     if kind == "all_nan":
         noise[random.random(shape) < 0.6] = np.nan
     return noise

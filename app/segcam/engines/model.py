@@ -154,7 +154,7 @@ def _input_shape(
 
 
 def scores_layout(shape: tuple[int, ...], spec: ModelSpec) -> Layout:
-    """How an output of ``shape`` is laid out: by the number of classes in the spec, else by the picture's proportions."""
+    """How an output of ``shape`` is laid out: by the spec's number of classes, else by the picture's proportions."""
     if spec.output.kind == "labels" or len(shape) < 3 or spec.input.size is None:
         return "NCHW"
     if spec.classes:

@@ -47,8 +47,8 @@ class _Plan:
 class CpuSegmenter:
     """See ``segmenters.base.Segmenter``.
 
-    ``overlay`` False leaves painting out. ``decorate`` makes what is drawn over it while ``controls.legend`` is on, from
-    the visible classes. ``depth`` 0 keeps every request of the engine busy; less lowers the latency.
+    ``overlay`` False leaves painting out. ``decorate`` makes what is drawn over it while ``controls.legend`` is on,
+    from the visible classes. ``depth`` 0 keeps every request of the engine busy; less lowers the latency.
     """
 
     #: Plans and painters are kept for this many kinds of frame: a stream that alternates between two sizes is fine.

@@ -11,21 +11,10 @@ from typing import Literal, cast
 
 from segcam.controls import Controls
 from segcam.errors import UsageError
+from segcam.settings import PRESETS
 from segcam.sinks.base import Sink
 from segcam.sinks.images import ImageSink, Layout, Picture, is_pattern
 
-PRESETS = (
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-    "placebo",
-)
 _VIDEO = (".mp4", ".mkv", ".mov")
 _IMAGES = (".png", ".jpg", ".jpeg")
 _PICTURES = ("overlay", "colors", "labels")

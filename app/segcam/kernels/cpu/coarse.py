@@ -33,9 +33,10 @@ def score_row(
 ) -> NDArray[np.float32]:
     """Row ``y`` as (W, classes): a view where it lies so, else written to ``spare``."""
     if channels_last:
-        return scores[y]
-    # Planes often lie a power of two apart, where the same column of all classes fights for a few cache lines: a line is
-    # used up before the next class is looked at.
+        row: NDArray[np.float32] = scores[y]
+        return row
+    # Planes often lie a power of two apart, where the same column of all classes fights for a few cache lines: a line
+    # is used up before the next class is looked at.
     width, classes = spare.shape
     for left in range(0, width, 16):
         right = min(left + 16, width)
@@ -60,14 +61,21 @@ def _argmax(point: NDArray[np.float32]) -> int:
 
 
 @njit(nogil=True)
+def safely_below(best: np.float32) -> np.float32:
+    """The highest score that ``best`` beats by more than rounding. NaN, below which is nothing, for what isn't finite:
+    minus infinity would seem to beat itself and its equals."""
+    return best - (abs(best) * LEAD + FLOOR) if abs(best) <= _HUGE else np.float32(np.nan)
+
+
+@njit(nogil=True)
 def _is_sure(point: NDArray[np.float32], winner: int) -> bool:
     best = point[winner]
-    below = best - (abs(best) * LEAD + FLOOR)
+    below = safely_below(best)
     for k in range(point.size):
         # Written so that a NaN fails. Minus infinity stays beaten by whatever is finite.
         if k != winner and not point[k] <= (below if k < winner else best):
             return False
-    return abs(best) <= _HUGE
+    return bool(abs(best) <= _HUGE)
 
 
 @njit(nogil=True)
@@ -78,8 +86,7 @@ def coarse_row(row: NDArray[np.float32], ids: NDArray[np.uint8], keys: NDArray[n
     winner = 0
     for x in range(row.shape[0]):
         point = row[x]
-        best = point[winner]
-        below = best - (abs(best) * LEAD + FLOOR)
+        below = safely_below(point[winner])
         beaten = np.int32(0)
         for k in range(classes):
             beaten += np.int32(point[k] <= below)
@@ -110,8 +117,11 @@ def _rank(bits: np.uint16) -> np.uint16:
 def coarse_row_bf16(
     row: NDArray[np.uint16], ids: NDArray[np.uint8], keys: NDArray[np.uint8], point: NDArray[np.float32]
 ) -> None:
-    """As ``coarse_row`` for bfloat16, compared as whole numbers. One step of bfloat16 is a lead that is wide enough, but
-    for scores near 0, which take the long way, as does a winner that isn't finite. ``point`` is (classes,), for use here."""
+    """As ``coarse_row`` for bfloat16, compared as whole numbers; ``point`` is (classes,), for use here.
+
+    One step of bfloat16 is a lead that is wide enough, but for scores near 0, which take the long way, as does a winner
+    that isn't finite.
+    """
     classes = row.shape[1]
     winner = 0
     for x in range(row.shape[0]):

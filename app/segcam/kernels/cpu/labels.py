@@ -10,6 +10,8 @@ by a margin wider than all roundings (``kernels.cpu.coarse``). Whatever isn't fi
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
@@ -17,14 +19,13 @@ from numpy.typing import NDArray
 from segcam.geometry import Taps
 from segcam.kernels.cpu.coarse import (
     CHW,
-    FLOOR,
     HWC,
     HWC_BF16,
-    LEAD,
     UNSURE,
     coarse_argmax,
     coarse_row,
     coarse_row_bf16,
+    safely_below,
     score_row,
     widen,
 )
@@ -74,7 +75,7 @@ def _candidates(
     beaten: NDArray[np.uint8],
     classes: NDArray[np.int32],
 ) -> int:
-    """Write the classes that may win somewhere in the cell, rising; return how many. ``winners`` are the corners' own."""
+    """Write the classes that may win somewhere in the cell, rising; return how many. ``winners``: the corners' own."""
     count = corners.shape[1]
     for k in range(count):
         beaten[k] = 0
@@ -83,18 +84,15 @@ def _candidates(
         c = winners[i]
         if i > 0 and (c == winners[0] or (i > 1 and c == winners[1]) or (i > 2 and c == winners[2])):
             continue
-        a0, a1, a2, a3 = corners[0, c], corners[1, c], corners[2, c], corners[3, c]
-        b0 = a0 - (abs(a0) * LEAD + FLOOR)
-        b1 = a1 - (abs(a1) * LEAD + FLOOR)
-        b2 = a2 - (abs(a2) * LEAD + FLOOR)
-        b3 = a3 - (abs(a3) * LEAD + FLOOR)
+        b0, b1 = safely_below(corners[0, c]), safely_below(corners[1, c])
+        b2, b3 = safely_below(corners[2, c]), safely_below(corners[3, c])
         r0, r1, r2, r3 = corners[0], corners[1], corners[2], corners[3]
         for k in range(count):
             beaten[k] |= np.uint8((r0[k] <= b0) & (r1[k] <= b1) & (r2[k] <= b2) & (r3[k] <= b3))
     n = 0
     for k in range(count):
         classes[n] = k
-        n += 1 - np.int32(beaten[k])
+        n += 1 - int(beaten[k])
     return n
 
 
@@ -145,8 +143,8 @@ def _uniform_cells(top: NDArray[np.uint8], bottom: NDArray[np.uint8], cells: NDA
 @njit(
     [
         types.void(
-            types.intp, SCORES, SCORES_BF16, LABELS_OUT, LABELS_OUT, I32_IN, I32_IN, F32_IN, F32_IN, I32_IN, I32_IN, F32_IN, F32_IN,
-            I32_IN, LABELS_OUT, COUNTS,
+            types.intp, SCORES, SCORES_BF16, LABELS_OUT, LABELS_OUT, I32_IN, I32_IN, F32_IN, F32_IN,
+            I32_IN, I32_IN, F32_IN, F32_IN, I32_IN, LABELS_OUT, COUNTS,
         )
     ],
     nogil=True,
@@ -270,8 +268,8 @@ def _sample_ids(
 class LabelMapper:
     """Scores on one grid to a class map on another; made once for a pair of grids, it allocates nothing afterwards.
 
-    ``scores`` are (classes, Hs, Ws) float32, or with ``channels_last`` (Hs, Ws, classes) float32 or bfloat16 (its bits as
-    uint16), C-contiguous, writable, in host memory; at most 255 classes. Not for use by two threads at once.
+    ``scores`` are (classes, Hs, Ws) float32, or with ``channels_last`` (Hs, Ws, classes) float32 or bfloat16 (its bits
+    as uint16), C-contiguous, writable, in host memory; at most 255 classes. Not for use by two threads at once.
     """
 
     def __init__(self, y: Taps, x: Taps, *, channels_last: bool = False) -> None:
@@ -287,10 +285,9 @@ class LabelMapper:
         self, scores: NDArray[np.float32] | NDArray[np.uint16], labels: NDArray[np.uint8]
     ) -> NDArray[np.int64]:
         """Write ``labels`` (H, W) uint8; return (classes,) int64 pixels per class (a new array)."""
+        lie: tuple[int, NDArray[Any], NDArray[Any]] = (HWC if self._channels_last else CHW, scores, _NO_BF16)
         if scores.dtype == np.uint16:
-            lie = HWC_BF16, _NO_SCORES, scores
-        else:
-            lie = HWC if self._channels_last else CHW, scores, _NO_BF16
+            lie = (HWC_BF16, _NO_SCORES, scores)
         if self._identity:
             coarse_argmax(*lie, self._ids, self._keys)
             _sample_ids(self._ids, self.y.first, self.x.first, labels, self._counts)
@@ -305,7 +302,7 @@ class LabelMapper:
         return self._counts[: scores.shape[2 if self._channels_last else 0]].copy()
 
     def undecided_cells(self) -> float:
-        """Share of the grid's cells, 0..1, whose corners disagreed in the last call: what the exact work was spent on."""
+        """Share of the grid's cells, 0..1, whose corners disagreed in the last call: where the exact work was done."""
         keys = self._keys
         same = (keys[:-1, :-1] == keys[1:, :-1]) & (keys[:-1, :-1] == keys[:-1, 1:]) & (keys[:-1, :-1] == keys[1:, 1:])
         same &= keys[:-1, :-1] != UNSURE
