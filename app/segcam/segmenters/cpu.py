@@ -243,7 +243,7 @@ def count_classes(engine: Engine) -> int:
 def _take(spare: deque[NDArray[np.uint8]], hw: tuple[int, int]) -> NDArray[np.uint8]:
     while spare:
         try:
-            array = spare.popleft()
+            array = spare.pop()
         except IndexError:
             break
         if array.shape == hw:
@@ -255,7 +255,7 @@ def _take_planes(spare: deque[_Planes], frame: Frame) -> _Planes:
     shapes = tuple(p.shape for p in frame.planes)
     while spare:
         try:
-            planes = spare.popleft()
+            planes = spare.pop()
         except IndexError:
             break
         if tuple(p.shape for p in planes) == shapes:

@@ -7,10 +7,10 @@ from segcam.sinks.base import RunStats, StreamInfo
 
 
 class NullSink:
-    """Counts frames and drops them. ``needs_overlay`` stays True so that a measurement includes the overlay."""
+    """Counts frames and drops them. Nothing is painted for it: a measurement with it ends at the class map."""
 
     runs_in_main_thread = False
-    needs_overlay = True
+    needs_overlay = False
     needs_labels = False
 
     def __init__(self) -> None:

@@ -26,6 +26,9 @@ LEAD = np.float32(2.0**-18)
 FLOOR = np.float32(1e-37)
 _HUGE = np.float32(3.4e38)
 
+#: Points that are looked at together: one comparison for each score and one answer for all.
+_BLOCK = 8
+
 
 @njit(nogil=True)
 def score_row(
@@ -80,22 +83,46 @@ def _is_sure(point: NDArray[np.float32], winner: int) -> bool:
 
 @njit(nogil=True)
 def coarse_row(row: NDArray[np.float32], ids: NDArray[np.uint8], keys: NDArray[np.uint8]) -> None:
-    """``ids`` and ``keys`` (W,) of ``row`` (W, classes). Neighbours mostly agree, so the last winner is tried first: it
-    leads if all others are safely below it, which is one comparison each and no search."""
-    classes = row.shape[1]
+    """``ids`` and ``keys`` (W,) of ``row`` (W, classes).
+
+    Neighbours mostly agree, so the last winner is tried first, on a block of points at once: it leads in all of them if
+    all other scores are safely below the least of its own, which is one comparison each and no search.
+    """
+    width, classes = row.shape
+    flat = row.reshape(-1)
     winner = 0
-    for x in range(row.shape[0]):
-        point = row[x]
-        below = safely_below(point[winner])
-        beaten = np.int32(0)
-        for k in range(classes):
-            beaten += np.int32(point[k] <= below)
-        if beaten == classes - 1:
-            keys[x] = winner
-        else:
-            winner = _argmax(point)
-            keys[x] = winner if _is_sure(point, winner) else UNSURE
-        ids[x] = winner
+    x = 0
+    while x < width:
+        if x + _BLOCK <= width:
+            below = safely_below(row[x, winner])
+            finite = below == below
+            for j in range(1, _BLOCK):
+                other = safely_below(row[x + j, winner])
+                finite &= other == other
+                below = min(below, other)
+            block = flat[x * classes : (x + _BLOCK) * classes]
+            beaten = np.int32(0)
+            for i in range(block.size):
+                beaten += np.int32(block[i] <= below)
+            if finite and beaten == _BLOCK * (classes - 1):
+                for j in range(_BLOCK):
+                    ids[x + j] = winner
+                    keys[x + j] = winner
+                x += _BLOCK
+                continue
+        for at in range(x, min(x + _BLOCK, width)):
+            point = row[at]
+            below = safely_below(point[winner])
+            beaten = np.int32(0)
+            for k in range(classes):
+                beaten += np.int32(point[k] <= below)
+            if beaten == classes - 1:
+                keys[at] = winner
+            else:
+                winner = _argmax(point)
+                keys[at] = winner if _is_sure(point, winner) else UNSURE
+            ids[at] = winner
+        x += _BLOCK
 
 
 @njit(nogil=True)
@@ -114,6 +141,13 @@ def _rank(bits: np.uint16) -> np.uint16:
 
 
 @njit(nogil=True)
+def _is_ordinary(bits: np.uint16) -> bool:
+    """Finite, and so far from 0 (0x0E00 is 1.6e-30) that one step of bfloat16 is more than FLOOR."""
+    size = bits & np.uint16(0x7FFF)
+    return bool((size > np.uint16(0x0E00)) & (size < np.uint16(0x7F80)))
+
+
+@njit(nogil=True)
 def coarse_row_bf16(
     row: NDArray[np.uint16], ids: NDArray[np.uint8], keys: NDArray[np.uint8], point: NDArray[np.float32]
 ) -> None:
@@ -122,23 +156,41 @@ def coarse_row_bf16(
     One step of bfloat16 is a lead that is wide enough, but for scores near 0, which take the long way, as does a winner
     that isn't finite.
     """
-    classes = row.shape[1]
+    width, classes = row.shape
+    flat = row.reshape(-1)
     winner = 0
-    for x in range(row.shape[0]):
-        bits = row[x]
-        size = bits[winner] & np.uint16(0x7FFF)
-        best = _rank(bits[winner])
-        beaten = np.int32(0)
-        for k in range(classes):
-            beaten += np.int32(_rank(bits[k]) < best)
-        # 0x0E00 is 1.6e-30: a step there is 1e-32, far above FLOOR. 0x7F80 is infinity.
-        if beaten == classes - 1 and size > np.uint16(0x0E00) and size < np.uint16(0x7F80):
-            keys[x] = winner
-        else:
-            widen(bits, point)
-            winner = _argmax(point)
-            keys[x] = winner if _is_sure(point, winner) else UNSURE
-        ids[x] = winner
+    x = 0
+    while x < width:
+        if x + _BLOCK <= width:
+            best = np.uint16(0xFFFF)
+            ordinary = True
+            for j in range(_BLOCK):
+                ordinary &= _is_ordinary(row[x + j, winner])
+                best = min(best, _rank(row[x + j, winner]))
+            block = flat[x * classes : (x + _BLOCK) * classes]
+            beaten = np.int32(0)
+            for i in range(block.size):
+                beaten += np.int32(_rank(block[i]) < best)
+            if ordinary and beaten == _BLOCK * (classes - 1):
+                for j in range(_BLOCK):
+                    ids[x + j] = winner
+                    keys[x + j] = winner
+                x += _BLOCK
+                continue
+        for at in range(x, min(x + _BLOCK, width)):
+            bits = row[at]
+            best = _rank(bits[winner])
+            beaten = np.int32(0)
+            for k in range(classes):
+                beaten += np.int32(_rank(bits[k]) < best)
+            if beaten == classes - 1 and _is_ordinary(bits[winner]):
+                keys[at] = winner
+            else:
+                widen(bits, point)
+                winner = _argmax(point)
+                keys[at] = winner if _is_sure(point, winner) else UNSURE
+            ids[at] = winner
+        x += _BLOCK
 
 
 @njit([types.void(types.intp, SCORES, SCORES_BF16, LABELS_OUT, LABELS_OUT)], nogil=True, cache=True)

@@ -31,6 +31,7 @@ from segcam.kernels.cpu.coarse import (
 )
 from segcam.kernels.cpu.types import COUNTS, F32_IN, I32_IN, LABELS_IN, LABELS_OUT, SCORES, SCORES_BF16
 
+_RUN = 32
 _NO_SCORES = np.empty((0, 0, 0), np.float32)
 _NO_BF16 = np.empty((0, 0, 0), np.uint16)
 
@@ -72,7 +73,7 @@ def _argmax_sample(
 def _candidates(
     corners: NDArray[np.float32],
     winners: NDArray[np.int32],
-    beaten: NDArray[np.uint8],
+    beaten: NDArray[np.int32],
     classes: NDArray[np.int32],
 ) -> int:
     """Write the classes that may win somewhere in the cell, rising; return how many. ``winners``: the corners' own."""
@@ -88,7 +89,7 @@ def _candidates(
         b2, b3 = safely_below(corners[2, c]), safely_below(corners[3, c])
         r0, r1, r2, r3 = corners[0], corners[1], corners[2], corners[3]
         for k in range(count):
-            beaten[k] |= np.uint8((r0[k] <= b0) & (r1[k] <= b1) & (r2[k] <= b2) & (r3[k] <= b3))
+            beaten[k] |= np.int32((r0[k] <= b0) & (r1[k] <= b1) & (r2[k] <= b2) & (r3[k] <= b3))
     n = 0
     for k in range(count):
         classes[n] = k
@@ -113,7 +114,7 @@ def _paint_cell(
     counts: NDArray[np.int64],
     corners: NDArray[np.float32],
     winners: NDArray[np.int32],
-    beaten: NDArray[np.uint8],
+    beaten: NDArray[np.int32],
     classes: NDArray[np.int32],
 ) -> None:
     """Interpolate the pixels of one cell, columns ``begin`` to ``end`` of the band's ``labels``.
@@ -140,11 +141,47 @@ def _uniform_cells(top: NDArray[np.uint8], bottom: NDArray[np.uint8], cells: NDA
     cells[last] = top[last] if top[last] == bottom[last] else UNSURE
 
 
+@njit(nogil=True)
+def _fill_line(
+    cells: NDArray[np.uint8],
+    spans: NDArray[np.int32],
+    line: NDArray[np.uint8],
+    rows: int,
+    counts: NDArray[np.int64],
+    mixed: NDArray[np.int32],
+) -> int:
+    """Label ``line`` (W,) with the classes of its cells and count ``rows`` lines of it; runs of one class in one go.
+
+    Returns how many cells are undecided, whose indices go to ``mixed``; their pixels are neither right nor counted yet.
+    """
+    undecided = 0
+    for left in range(0, cells.size, _RUN):
+        right = min(left + _RUN, cells.size)
+        first = cells[left]
+        differs = np.uint8(0)
+        for i in range(left, right):
+            differs |= cells[i] ^ first
+        if differs == 0 and first != UNSURE:
+            line[spans[left] : spans[right]] = first
+            counts[first] += rows * (spans[right] - spans[left])
+            continue
+        for i in range(left, right):
+            begin, end = spans[i], spans[i + 1]
+            if cells[i] != UNSURE:
+                for x in range(begin, end):
+                    line[x] = cells[i]
+                counts[cells[i]] += rows * (end - begin)
+            elif begin < end:
+                mixed[undecided] = i
+                undecided += 1
+    return undecided
+
+
 @njit(
     [
         types.void(
             types.intp, SCORES, SCORES_BF16, LABELS_OUT, LABELS_OUT, I32_IN, I32_IN, F32_IN, F32_IN,
-            I32_IN, I32_IN, F32_IN, F32_IN, I32_IN, LABELS_OUT, COUNTS,
+            I32_IN, F32_IN, F32_IN, I32_IN, LABELS_OUT, COUNTS,
         )
     ],
     nogil=True,
@@ -160,7 +197,6 @@ def _labels_from_scores(
     y_second: NDArray[np.int32],
     wy0: NDArray[np.float32],
     wy1: NDArray[np.float32],
-    x_first: NDArray[np.int32],
     x_second: NDArray[np.int32],
     wx0: NDArray[np.float32],
     wx1: NDArray[np.float32],
@@ -169,14 +205,15 @@ def _labels_from_scores(
     counts: NDArray[np.int64],
 ) -> None:
     """``spans``: the output columns of cell i are spans[i] <= column < spans[i + 1]."""
-    height, width = labels.shape
+    height = labels.shape[0]
     grid_width = keys.shape[1]
     classes = scores_bf16.shape[2] if kind == HWC_BF16 else scores.shape[0] if kind == CHW else scores.shape[2]
     cells = np.empty(grid_width, np.uint8)
     corners = np.empty((4, classes), np.float32)
     winners = np.empty(4, np.int32)
-    beaten = np.empty(classes, np.uint8)
+    beaten = np.empty(classes, np.int32)
     chosen = np.empty(classes + 1, np.int32)
+    mixed = np.empty(grid_width, np.int32)
     spare = np.empty((2, grid_width, classes), np.float32)
     counts[:] = 0
     done = -1
@@ -200,39 +237,28 @@ def _labels_from_scores(
         if y1 == y0:
             upper = under
         _uniform_cells(keys[y0], keys[y1], cells)
-        line = labels[top]
-        for x in range(width):
-            line[x] = cells[x_first[x]]
+        undecided = _fill_line(cells, spans, labels[top], bottom - top, counts, mixed)
         for row in range(top + 1, bottom):
-            labels[row, :] = line
-        run_class, run = UNSURE, 0
-        for i in range(grid_width):
-            begin, end = spans[i], spans[i + 1]
-            cell = cells[i]
-            if cell != run_class:
-                counts[run_class] += run * (bottom - top)
-                run_class, run = cell, 0
-            run += end - begin
-            if cell == UNSURE and begin < end:
-                j = x_second[begin]
-                if kind == HWC_BF16:
-                    widen(scores_bf16[y0, i], corners[0])
-                    widen(scores_bf16[y0, j], corners[1])
-                    widen(scores_bf16[y1, i], corners[2])
-                    widen(scores_bf16[y1, j], corners[3])
-                else:
-                    for k in range(classes):
-                        corners[0, k] = upper[i, k]
-                        corners[1, k] = upper[j, k]
-                        corners[2, k] = under[i, k]
-                        corners[3, k] = under[j, k]
-                _paint_cell(
-                    ids, y0, y1, i, j, begin, end,
-                    wy0[top:bottom], wy1[top:bottom], wx0, wx1, labels[top:bottom], counts,
-                    corners, winners, beaten, chosen,
-                )  # fmt: skip
-        counts[run_class] += run * (bottom - top)
-        counts[UNSURE] = 0
+            labels[row, :] = labels[top]
+        for n in range(undecided):
+            i = mixed[n]
+            j = x_second[spans[i]]
+            if kind == HWC_BF16:
+                widen(scores_bf16[y0, i], corners[0])
+                widen(scores_bf16[y0, j], corners[1])
+                widen(scores_bf16[y1, i], corners[2])
+                widen(scores_bf16[y1, j], corners[3])
+            else:
+                for k in range(classes):
+                    corners[0, k] = upper[i, k]
+                    corners[1, k] = upper[j, k]
+                    corners[2, k] = under[i, k]
+                    corners[3, k] = under[j, k]
+            _paint_cell(
+                ids, y0, y1, i, j, spans[i], spans[i + 1],
+                wy0[top:bottom], wy1[top:bottom], wx0, wx1, labels[top:bottom], counts,
+                corners, winners, beaten, chosen,
+            )  # fmt: skip
         top = bottom
 
 
@@ -296,7 +322,7 @@ class LabelMapper:
             _labels_from_scores(
                 *lie, self._ids, self._keys,
                 y.first, y.second, y.weight_first, y.weight_second,
-                x.first, x.second, x.weight_first, x.weight_second,
+                x.second, x.weight_first, x.weight_second,
                 self._spans, labels, self._counts,
             )  # fmt: skip
         return self._counts[: scores.shape[2 if self._channels_last else 0]].copy()
