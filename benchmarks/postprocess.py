@@ -26,7 +26,10 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from segcam import report
-from segcam.segmenters.cpu import CpuSegmenter, scores_3d
+from segcam.geometry import resize_axis, taps
+from segcam.kernels.cpu.blend import OverlayPainter
+from segcam.kernels.cpu.labels import LabelMapper
+from segcam.segmenters.cpu import scores_3d
 from segcam.session import Network
 from segcam.settings import Settings
 from segcam.sources.base import SourceOptions
@@ -58,14 +61,12 @@ def main() -> None:
     source.open()
     frame = source.read()
     assert frame is not None
-    segmenter: CpuSegmenter = network.segmenter()
+    segmenter = network.segmenter()
     segmenter.submit(frame)
-    mine = segmenter.collect()
-    plan = segmenter._make_plan(frame)
+    segmenter.collect()
     scores = scores_3d(network.engine.wait(0)).copy()
-    scores_nchw = (
-        scores[None] if network.engine.info.output_layout == "NCHW" else scores.transpose(2, 0, 1)[None].copy()
-    )
+    last = network.engine.info.output_layout == "NHWC"
+    scores_nchw = scores.transpose(2, 0, 1)[None].copy() if last else scores[None]
     height, width = frame.height, frame.width
     bgr = frame.bgr()
     palette = np.ascontiguousarray(network.classes.colors_rgb()[:, ::-1])
@@ -87,16 +88,17 @@ def main() -> None:
         finish(name.get_output_tensor().data[0, 0])
 
     labels = np.empty((height, width), np.uint8)
+    overlay = tuple(np.empty_like(plane) for plane in frame.planes)
+    grid = scores.shape[:2] if last else scores.shape[1:]
+    rows, cols = (taps(n, points, resize_axis(n, points)) for n, points in zip((height, width), grid, strict=True))
+    mapper = LabelMapper(rows, cols, channels_last=last)
+    colors, alpha = np.zeros((256, 3), np.uint8), np.zeros(256)
+    colors[: len(network.classes)], alpha[: len(network.classes)] = network.classes.colors_rgb(), 0.5
+    painter = OverlayPainter(frame, colors, alpha)
 
     def ours() -> None:
-        assert plan.mapper is not None
-        plan.mapper(scores, labels)
-        segmenter.recycle(mine_again(labels))
-
-    def mine_again(found: NDArray[np.uint8]) -> Any:
-        mine.overlay = segmenter._paint(frame, found)
-        mine.labels = np.empty((0, 0), np.uint8)
-        return mine
+        mapper(scores, labels)
+        painter(frame, labels, overlay)
 
     sides: dict[str, Callable[[], None]] = {
         "OpenVINO Interpolate, NumPy argmax, palette, OpenCV blend": with_numpy,
@@ -124,7 +126,7 @@ def main() -> None:
         "environment": report.environment(),
         "scores": list(scores.shape),
         "frame": [height, width],
-        "undecided_cells": round(plan.mapper.undecided_cells(), 4) if plan.mapper else None,
+        "undecided_cells": round(mapper.undecided_cells(), 4),
         "rounds": given.rounds,
         "median_ms": ms,
         "times_slower_than_segcam": ratios,

@@ -14,7 +14,8 @@ from segcam.frame import Frame
 from segcam.kernels.cpu.types import I32_IN, LABELS_IN, U8_IN, U8_OUT, flat
 from segcam.kernels.reference import blend_tables, rgb_to_yuv_matrix
 
-_BLOCK = 32
+#: Pixels that are taken together; found by trying. For chroma it is a block of labels, two rows high.
+_BLOCK = 64
 _HALF = np.int32(1 << 15)
 _HALF_OF_FOUR = np.int32(1 << 17)
 
@@ -77,7 +78,7 @@ def blend_chroma(
     """Flat (ceil(H/2), ceil(W/2)) planes; a sample takes the mean of its four pixels' tables, edges repeated."""
     height, width = labels.shape
     rows, cols = (height + 1) // 2, (width + 1) // 2
-    block = _BLOCK // 2
+    half = _BLOCK // 2
     whole = width - width % _BLOCK
     for y in range(rows):
         upper = labels[2 * y]
@@ -92,10 +93,10 @@ def blend_chroma(
             at = left // 2
             if differs == 0:
                 k, a = keep[first], add[first] + _HALF
-                for i in range(block):
+                for i in range(half):
                     row_out[at + i] = (np.int32(row_in[at + i]) * k + a) >> 16
             else:
-                for x in range(at, at + block):
+                for x in range(at, at + half):
                     k = _four(keep, upper, under, 2 * x, 2 * x + 1)
                     a = _four(add, upper, under, 2 * x, 2 * x + 1) + _HALF_OF_FOUR
                     row_out[x] = (np.int32(row_in[x]) * k + a) >> 18
