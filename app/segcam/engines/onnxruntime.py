@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcam.engines.base import EngineInfo, EngineOptions
-from segcam.engines.model import PreparedModel, prepare, scores_layout
+from segcam.engines.host import HostEngine
+from segcam.engines.model import prepare, scores_layout
 from segcam.errors import EngineError, MissingDependencyError, UsageError
-from segcam.onnx_tools.spec import ModelSpec
 
 _NUMPY: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -33,18 +33,14 @@ _NUMPY: dict[str, type[np.generic]] = {
 }
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(HostEngine):
     """See ``engines.base.Engine``. Each request runs in a thread of its own on buffers bound once."""
 
     def __init__(self, path: Path, options: EngineOptions, warn: Callable[[str], None]) -> None:
-        self._path, self._options, self._warn = path, options, warn
-        self._model: PreparedModel | None = None
-        self._info: EngineInfo | None = None
+        super().__init__(path, options, warn)
         self._pool: ThreadPoolExecutor | None = None
         self._session: Any = None
         self._bindings: list[Any] = []
-        self._inputs: list[NDArray[Any]] = []
-        self._outputs: list[NDArray[Any]] = []
         self._running: dict[int, Future[float]] = {}
         self._elapsed_ms: dict[int, float] = {}
 
@@ -119,25 +115,6 @@ class OnnxRuntimeEngine:
             self._outputs.append(made)
         self._pool = ThreadPoolExecutor(requests, "segcam-onnxruntime")
 
-    @property
-    def spec(self) -> ModelSpec:
-        return self._active().spec
-
-    @property
-    def info(self) -> EngineInfo:
-        self._active()
-        assert self._info
-        return self._info
-
-    def _active(self) -> PreparedModel:
-        if self._info is None or self._model is None:
-            raise EngineError(f"the engine {self._path.name} is not active", "Call activate() first.")
-        return self._model
-
-    def input(self, slot: int) -> NDArray[Any]:
-        self._active()
-        return self._inputs[slot]
-
     def start(self, slot: int) -> None:
         assert self._pool
         self._running[slot] = self._pool.submit(self._run, slot)
@@ -166,5 +143,6 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         if self._pool:
             self._pool.shutdown(wait=True)
-        self._pool = self._session = self._model = self._info = None
-        self._bindings, self._inputs, self._outputs, self._running = [], [], [], {}
+        self._pool = self._session = None
+        self._bindings, self._running = [], {}
+        self._forget()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcam.engines.base import EngineInfo, EngineOptions, Layout, Precision
-from segcam.engines.model import PreparedModel, prepare, scores_layout
+from segcam.engines.host import HostEngine
+from segcam.engines.model import prepare, scores_layout
 from segcam.errors import EngineError, MissingDependencyError, UsageError
 from segcam.onnx_tools.spec import ModelSpec
 
@@ -20,17 +22,13 @@ if TYPE_CHECKING:
 _HINTS: dict[str, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(HostEngine):
     """See ``engines.base.Engine``. One request more than the streams that compute, so that no stream waits for the
     thread that prepares frames and reads results."""
 
     def __init__(self, path: Path, options: EngineOptions, warn: Callable[[str], None]) -> None:
-        self._path, self._options, self._warn = path, options, warn
-        self._model: PreparedModel | None = None
-        self._info: EngineInfo | None = None
+        super().__init__(path, options, warn)
         self._requests: list[ov.InferRequest] = []
-        self._inputs: list[NDArray[Any]] = []
-        self._outputs: list[NDArray[Any]] = []
 
     def activate(self) -> None:
         if self._info:
@@ -114,25 +112,6 @@ class OpenVinoEngine:
             self._inputs.append(fed)
             self._outputs.append(read)
 
-    @property
-    def spec(self) -> ModelSpec:
-        return self._active().spec
-
-    @property
-    def info(self) -> EngineInfo:
-        self._active()
-        assert self._info
-        return self._info
-
-    def _active(self) -> PreparedModel:
-        if self._info is None or self._model is None:
-            raise EngineError(f"the engine {self._path.name} is not active", "Call activate() first.")
-        return self._model
-
-    def input(self, slot: int) -> NDArray[Any]:
-        self._active()
-        return self._inputs[slot]
-
     def start(self, slot: int) -> None:
         self._requests[slot].start_async()
 
@@ -154,8 +133,12 @@ class OpenVinoEngine:
     def close(self) -> None:
         for request in self._requests:
             request.cancel()
-        self._requests, self._inputs, self._outputs = [], [], []
-        self._model = self._info = None
+        for request in self._requests:
+            # A cancelled inference still writes until it says that it was cancelled.
+            with suppress(RuntimeError):
+                request.wait()
+        self._requests = []
+        self._forget()
 
 
 def _as_computed(network: ov.Model, spec: ModelSpec, precision: Precision) -> tuple[ov.Model, Layout]:
