@@ -21,7 +21,9 @@ def picture(seed: int, size: tuple[int, int] = (20, 30)) -> np.ndarray:
 
 
 def save(path, image) -> None:
-    ok, data = cv2.imencode(path.suffix, image)
+    # Uncompressed: OpenCV before 4.13 packs float TIFFs with loss unless told otherwise. 1 is TIFF's COMPRESSION_NONE.
+    options = [cv2.IMWRITE_TIFF_COMPRESSION, 1] if path.suffix == ".tiff" else []
+    ok, data = cv2.imencode(path.suffix, image, options)
     assert ok
     data.tofile(path)
 
