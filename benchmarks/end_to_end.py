@@ -12,7 +12,6 @@ Ratios are taken within a round; the medians of the rounds count.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -151,12 +150,8 @@ def main() -> None:
         "h264_against_plain_loop": ratio("segcam_h264", "plain_loop"),
         "all_rounds_hz": [{key: round(value, 2) for key, value in r.items()} for r in rounds],
     }
-    json.dump(result, sys.stdout, indent=1)
-    print()
-    if given.json:
-        with open(given.json, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
-            file.write("\n")
+    for path in filter(None, ("-", given.json)):
+        report.write_json(result, path)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ conversion of the frame to BGR is not counted against it.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
 from collections.abc import Callable
 from statistics import median
@@ -132,12 +130,8 @@ def main() -> None:
         "times_slower_than_segcam": ratios,
         "labels_that_differ_from_the_plain_way": differing,
     }
-    json.dump(result, sys.stdout, indent=1)
-    print()
-    if given.json:
-        with open(given.json, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
-            file.write("\n")
+    for path in filter(None, ("-", given.json)):
+        report.write_json(result, path)
 
 
 if __name__ == "__main__":

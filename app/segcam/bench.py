@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Any
-
-import numpy as np
 
 from segcam.engines.base import Engine
 from segcam.metrics import Series
 from segcam.report import NetworkRate
 
 
-def network_rate(engine: Engine, picture: np.ndarray[Any, Any] | None = None, seconds: float = 4.0) -> NetworkRate:
+def network_rate(engine: Engine, seconds: float = 4.0) -> NetworkRate:
     """Inferences per second of an active engine with every request in flight, after one round of warm-up.
 
-    ``picture`` fills the inputs (the network's own shape and dtype); None leaves what is there. Runs for at least
-    ``seconds`` and 10 inferences; counts intervals between completions.
+    The inputs stay as they are. Runs for at least ``seconds`` and 10 inferences; counts intervals between completions.
     """
     slots = range(engine.info.requests)
     for slot in slots:
-        if picture is not None:
-            engine.input(slot)[...] = picture
         engine.start(slot)
     for slot in slots:
         engine.wait(slot)

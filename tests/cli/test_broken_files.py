@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from av.error import FFmpegError
 
 Run = Callable[..., Any]
 MakeClip = Callable[..., Path]
@@ -117,7 +118,9 @@ def test_ten_bits_look_like_eight(segcam_here: Run, make_clip: MakeClip, tmp_pat
     for name, pix_fmt in (("eight.mkv", "yuv420p"), ("ten.mkv", "yuv420p10le")):
         try:
             make_clip(name, count=2, pix_fmt=pix_fmt, options=lossless)
-        except Exception as error:  # PyAV's x264 may be built for 8 bits only
+        except (FFmpegError, ValueError) as error:  # PyAV's x264 may be built for 8 bits only
+            if pix_fmt == "yuv420p":
+                raise
             pytest.skip(f"this x264 does not write {pix_fmt}: {error}")
         assert segcam_here("-s", name, "-o", f"overlay:{Path(name).stem}").returncode == 0
     eight, ten = (cv2.imread(str(tmp_path / name / "000001.png")).astype(int) for name in ("eight", "ten"))

@@ -308,11 +308,12 @@ def test_void_classes_stay_clear(brightest: Brightest, load: Load) -> None:
     assert found.counts[1] == (colors == 1).sum()
 
 
-def test_ids_beyond_the_table_stay_clear_and_uncounted(brightest: Brightest, load: Load) -> None:
-    """A network of labels may say 255 for "ignore"."""
+@pytest.mark.parametrize("ignored", [255, -1, 256, 65535])
+def test_ids_beyond_the_table_stay_clear_and_uncounted(brightest: Brightest, load: Load, ignored: int) -> None:
+    """A network of labels may say 255, or anything else, for "ignore"; 256 must not become class 0."""
     path = brightest(output="int64_nhw")
     model = onnx.load(path)
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, 255, 2]), "map"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, ignored, 2]), "map"))
     model.graph.node.append(onnx.helper.make_node("Gather", ["map", "i"], ["o"]))
     model.graph.output[0].name = "o"
     onnx.save(model, path)

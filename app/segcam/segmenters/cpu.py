@@ -135,7 +135,10 @@ class CpuSegmenter:
     def _name(self, output: NDArray[Any], plan: _Plan, labels: NDArray[np.uint8]) -> NDArray[np.int64]:
         if plan.mapper is not None:
             return plan.mapper(scores_3d(output), labels)
-        ids = output.reshape(self._grid).astype(np.uint8)
+        ids = output.reshape(self._grid)
+        if ids.dtype != np.uint8:
+            # A network's own "ignore", such as -1 or 65535, is 255 here: no class, and never the class it wraps to.
+            ids = np.where((ids >= 0) & (ids <= 255), ids, 255).astype(np.uint8)
         counts = sample_ids(ids, plan.nearest_y, plan.nearest_x, labels)
         return counts[: len(self._classes)]
 

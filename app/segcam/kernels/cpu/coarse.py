@@ -82,6 +82,15 @@ def _is_sure(point: NDArray[np.float32], winner: int) -> bool:
 
 
 @njit(nogil=True)
+def _name(point: NDArray[np.float32], guess: int) -> tuple[int, int]:
+    """Argmax and key of one point; ``guess`` is looked at first."""
+    if _is_sure(point, guess):
+        return guess, guess
+    winner = _argmax(point)
+    return winner, winner if _is_sure(point, winner) else UNSURE
+
+
+@njit(nogil=True)
 def coarse_row(row: NDArray[np.float32], ids: NDArray[np.uint8], keys: NDArray[np.uint8]) -> None:
     """``ids`` and ``keys`` (W,) of ``row`` (W, classes).
 
@@ -111,16 +120,7 @@ def coarse_row(row: NDArray[np.float32], ids: NDArray[np.uint8], keys: NDArray[n
                 x += _BLOCK
                 continue
         for at in range(x, min(x + _BLOCK, width)):
-            point = row[at]
-            below = safely_below(point[winner])
-            beaten = np.int32(0)
-            for k in range(classes):
-                beaten += np.int32(point[k] <= below)
-            if beaten == classes - 1:
-                keys[at] = winner
-            else:
-                winner = _argmax(point)
-                keys[at] = winner if _is_sure(point, winner) else UNSURE
+            winner, keys[at] = _name(row[at], winner)
             ids[at] = winner
         x += _BLOCK
 
@@ -178,17 +178,8 @@ def coarse_row_bf16(
                 x += _BLOCK
                 continue
         for at in range(x, min(x + _BLOCK, width)):
-            bits = row[at]
-            best = _rank(bits[winner])
-            beaten = np.int32(0)
-            for k in range(classes):
-                beaten += np.int32(_rank(bits[k]) < best)
-            if beaten == classes - 1 and _is_ordinary(bits[winner]):
-                keys[at] = winner
-            else:
-                widen(bits, point)
-                winner = _argmax(point)
-                keys[at] = winner if _is_sure(point, winner) else UNSURE
+            widen(row[at], point)
+            winner, keys[at] = _name(point, winner)
             ids[at] = winner
         x += _BLOCK
 
