@@ -17,18 +17,16 @@ from numba import njit, types
 from numpy.typing import NDArray
 
 from segcam.geometry import Taps
+from segcam.kernels.cpu.bfloat16 import candidates_bf16, coarse_row_bf16, masks_bf16, widen
 from segcam.kernels.cpu.coarse import (
     CHW,
     HWC,
     HWC_BF16,
-    UNSURE,
     coarse_argmax,
     coarse_row,
-    coarse_row_bf16,
-    safely_below,
     score_row,
-    widen,
 )
+from segcam.kernels.cpu.points import UNSURE, safely_below
 from segcam.kernels.cpu.types import COUNTS, F32_IN, I32_IN, LABELS_IN, LABELS_OUT, SCORES, SCORES_BF16
 
 _RUN = 32
@@ -36,7 +34,7 @@ _NO_SCORES = np.empty((0, 0, 0), np.float32)
 _NO_BF16 = np.empty((0, 0, 0), np.uint16)
 
 
-@njit(nogil=True)
+@njit(nogil=True, inline="always")
 def _argmax_sample(
     corners: NDArray[np.float32],
     classes: NDArray[np.int32],
@@ -45,28 +43,27 @@ def _argmax_sample(
     wy1: np.float32,
     wx0: np.float32,
     wx1: np.float32,
-) -> int:
-    """Class of one bilinear sample; ``corners`` is (4, C): top left, top right, bottom left, bottom right.
-
-    ``classes[:count]`` are those to look at, rising. A corner of weight 0 is not looked at, even if it is infinite.
+) -> np.int32:
+    """Which of ``classes[:count]``, rising, wins a bilinear sample; ``corners[:, :count]`` are their scores: top left,
+    top right, bottom left, bottom right. A corner of weight 0 is not looked at, even if it is infinite.
     """
     w00, w01, w10, w11 = wx0 * wy0, wx1 * wy0, wx0 * wy1, wx1 * wy1
     best = np.float32(0)
     winner = -1
     for i in range(count):
-        k = classes[i]
-        value = corners[0, k] * w00
+        value = corners[0, i] * w00
         if wx1 != 0:
-            value = value + corners[1, k] * w01
+            value = value + corners[1, i] * w01
         if wy1 != 0:
-            value = value + corners[2, k] * w10
+            value = value + corners[2, i] * w10
             if wx1 != 0:
-                value = value + corners[3, k] * w11
+                value = value + corners[3, i] * w11
         # The first NaN wins over every number, as in numpy.argmax.
         if winner < 0 or value > best or (value != value and best == best):
             best = value
-            winner = k
-    return winner
+            winner = i
+    won: np.int32 = classes[winner]
+    return won
 
 
 @njit(nogil=True)
@@ -76,7 +73,8 @@ def _candidates(
     beaten: NDArray[np.int32],
     classes: NDArray[np.int32],
 ) -> int:
-    """Write the classes that may win somewhere in the cell, rising; return how many. ``winners``: the corners' own."""
+    """The classes that may win somewhere in the cell, rising, into ``classes``, and their scores into ``corners``, both
+    from the left; returns how many. ``winners``: the corners' own."""
     count = corners.shape[1]
     for k in range(count):
         beaten[k] = 0
@@ -94,16 +92,16 @@ def _candidates(
     for k in range(count):
         classes[n] = k
         n += 1 - int(beaten[k])
+    for i in range(4):
+        for m in range(n):
+            corners[i, m] = corners[i, classes[m]]
     return n
 
 
-@njit(nogil=True)
+@njit(nogil=True, inline="always")
 def _paint_cell(
-    ids: NDArray[np.uint8],
-    y0: int,
-    y1: int,
-    i: int,
-    j: int,
+    top: int,
+    bottom: int,
     begin: int,
     end: int,
     wy0: NDArray[np.float32],
@@ -113,17 +111,12 @@ def _paint_cell(
     labels: NDArray[np.uint8],
     counts: NDArray[np.int64],
     corners: NDArray[np.float32],
-    winners: NDArray[np.int32],
-    beaten: NDArray[np.int32],
     classes: NDArray[np.int32],
+    n: int,
 ) -> None:
-    """Interpolate the pixels of one cell, columns ``begin`` to ``end`` of the band's ``labels``.
-
-    ``corners`` holds its scores; it lies between the grid's rows ``y0`` and ``y1`` and columns ``i`` and ``j``.
-    """
-    winners[0], winners[1], winners[2], winners[3] = ids[y0, i], ids[y0, j], ids[y1, i], ids[y1, j]
-    n = _candidates(corners, winners, beaten, classes)
-    for row in range(labels.shape[0]):
+    """Interpolate the pixels of one cell: rows ``top`` to ``bottom``, columns ``begin`` to ``end`` of ``labels``. Only
+    the first ``n`` of ``classes``, with their scores ``corners``, may win."""
+    for row in range(top, bottom):
         for x in range(begin, end):
             label = _argmax_sample(corners, classes, n, wy0[row], wy1[row], wx0[x], wx1[x])
             labels[row, x] = label
@@ -215,6 +208,9 @@ def _labels_from_scores(
     chosen = np.empty(classes + 1, np.int32)
     mixed = np.empty(grid_width, np.int32)
     spare = np.empty((2, grid_width, classes), np.float32)
+    masks = masks_bf16(classes if kind == HWC_BF16 else 0)
+    reached = np.empty(masks.size // (classes + 1), np.uint16)
+    flat_bf16, bits = scores_bf16.reshape(-1), corners.view(np.uint32)
     counts[:] = 0
     done = -1
     upper = spare[0]
@@ -228,7 +224,7 @@ def _labels_from_scores(
         # The grid's rows are looked at just before the cells between them, while they are in the cache.
         for y in range(max(done + 1, y0), y1 + 1):
             if kind == HWC_BF16:
-                coarse_row_bf16(scores_bf16[y], ids[y], keys[y], corners[0])
+                coarse_row_bf16(scores_bf16, y, ids[y], keys[y], masks, corners[0])
             else:
                 upper = under
                 under = score_row(kind == HWC, scores, y, spare[y & 1])
@@ -243,21 +239,27 @@ def _labels_from_scores(
         for n in range(undecided):
             i = mixed[n]
             j = x_second[spans[i]]
+            found = 0
             if kind == HWC_BF16:
-                widen(scores_bf16[y0, i], corners[0])
-                widen(scores_bf16[y0, j], corners[1])
-                widen(scores_bf16[y1, i], corners[2])
-                widen(scores_bf16[y1, j], corners[3])
-            else:
-                for k in range(classes):
-                    corners[0, k] = upper[i, k]
-                    corners[1, k] = upper[j, k]
-                    corners[2, k] = under[i, k]
-                    corners[3, k] = under[j, k]
+                a, b = (y0 * grid_width + i) * classes, (y0 * grid_width + j) * classes
+                c, d = (y1 * grid_width + i) * classes, (y1 * grid_width + j) * classes
+                found = candidates_bf16(flat_bf16, a, b, c, d, classes, masks, reached, bits, chosen)
+            if found == 0:
+                if kind == HWC_BF16:
+                    widen(scores_bf16[y0, i], corners[0])
+                    widen(scores_bf16[y0, j], corners[1])
+                    widen(scores_bf16[y1, i], corners[2])
+                    widen(scores_bf16[y1, j], corners[3])
+                else:
+                    for k in range(classes):
+                        corners[0, k] = upper[i, k]
+                        corners[1, k] = upper[j, k]
+                        corners[2, k] = under[i, k]
+                        corners[3, k] = under[j, k]
+                winners[0], winners[1], winners[2], winners[3] = ids[y0, i], ids[y0, j], ids[y1, i], ids[y1, j]
+                found = _candidates(corners, winners, beaten, chosen)
             _paint_cell(
-                ids, y0, y1, i, j, spans[i], spans[i + 1],
-                wy0[top:bottom], wy1[top:bottom], wx0, wx1, labels[top:bottom], counts,
-                corners, winners, beaten, chosen,
+                top, bottom, spans[i], spans[i + 1], wy0, wy1, wx0, wx1, labels, counts, corners, chosen, found
             )  # fmt: skip
         top = bottom
 

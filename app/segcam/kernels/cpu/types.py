@@ -21,8 +21,7 @@ MATRIX = types.Array(types.float32, 2, "C", readonly=True)
 LABELS_IN = types.Array(types.uint8, 2, "C", readonly=True)
 LABELS_OUT = types.Array(types.uint8, 2, "C")
 COUNTS = types.Array(types.int64, 1, "C")
-# numba is untyped
-TAPS = types.Tuple((I32_IN, I32_IN, F32_IN, F32_IN))  # type: ignore[no-untyped-call]
+TAPS = types.Tuple((I32_IN, I32_IN, F32_IN, F32_IN))
 
 
 def flat(plane: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
