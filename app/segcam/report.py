@@ -69,7 +69,7 @@ def build(
     """The report of one run as plain data. Times in milliseconds, rates per second."""
     report: dict[str, Any] = {
         "environment": environment(),
-        "engine": asdict(info),
+        "engine": {**asdict(info), "arithmetic": info.arithmetic},
         "source": dict(source),
         "run": dict(run),
         "frames": metrics.frames,
@@ -122,8 +122,8 @@ def text(report: Mapping[str, Any]) -> str:
         f"machine     {env['cpu']}, {env['cores']} cores, load {env['load_1min']}; "
         f"Python {env['python']}, segcam {env['segcam']}",
         f"engine      {engine['model']} {'x'.join(map(str, size))} on {engine['runtime']} {engine['version']} "
-        f"({engine['device']}), {engine['precision']}, {engine['requests']} in flight, head "
-        + (f"cut ({engine['head']})" if engine["head"] else "as exported"),
+        f"({engine['device']}), {engine['arithmetic']}, "
+        f"{engine['requests']} in flight, head " + (f"cut ({engine['head']})" if engine["head"] else "as exported"),
         f"source      {report['source']['description']}, {report['source']['width']}x{report['source']['height']}",
         f"outputs     {', '.join(report['run']['outputs'])}; queue {report['run']['queue']}",
         "",

@@ -93,8 +93,6 @@ def test_auto_precision_says_the_same(shared_data: Path, load: Load) -> None:
                     for network in (quick, exact)
                 ]
                 assert len(found[0]) == len(found[1]) == 3
-                # The motorway is nothing that this network knows: it decides by a hair over large parts of the sky.
-                # Measured in bf16: 97.4 to 99.1 %.
-                least = 0.97 if path.name.startswith("carnd") else 0.99
-                for a, b in zip(*found, strict=True):
-                    assert (a == b).mean() >= least, path.name
+                same = [float((a == b).mean()) for a, b in zip(*found, strict=True)]
+                assert min(same) >= 0.98, path.name
+                assert sum(same) / len(same) >= 0.99, path.name

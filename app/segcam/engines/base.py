@@ -33,6 +33,7 @@ class EngineInfo:
     """What runs: for the line at the start and for every report. ``head`` says what was cut, "" for nothing.
 
     ``output_layout`` is how ``output_shape`` is to be read: scores NCHW or NHWC; labels are always NCHW or less.
+    ``first_layers_fp32`` is how many convolutions and matrix products at the beginning don't use the lower precision.
     """
 
     model: str
@@ -47,14 +48,21 @@ class EngineInfo:
     output_layout: Layout
     head: str
     spec: str
+    first_layers_fp32: int = 0
 
     def line(self) -> str:
         height, width = self.input_hw
         cut = f", head cut ({self.head})" if self.head else ""
         return (
-            f"{self.model}: {width}x{height} on {self.runtime} {self.version} ({self.device}, {self.precision}, "
+            f"{self.model}: {width}x{height} on {self.runtime} {self.version} ({self.device}, {self.arithmetic}, "
             f"{self.requests} in flight){cut}"
         )
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision in words."""
+        first = f", the first {self.first_layers_fp32} layers fp32" if self.first_layers_fp32 else ""
+        return self.precision + first
 
     @property
     def input_hw(self) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from segcam.engines.base import EngineInfo, EngineOptions, Layout, Precision
 from segcam.engines.host import HostEngine
+from segcam.engines.mixed import keep_first_layers_fp32
 from segcam.engines.model import prepare, scores_layout
 from segcam.errors import EngineError, MissingDependencyError, UsageError
 from segcam.onnx_tools.spec import ModelSpec
@@ -61,6 +62,9 @@ class OpenVinoEngine(HostEngine):
             config["INFERENCE_NUM_THREADS"] = options.threads
         try:
             network = core.read_model(self._model.proto.SerializeToString())
+            kept = 0
+            if precision == "bf16" and options.precision == "auto":
+                network, kept = keep_first_layers_fp32(core, network)
             network, layout = _as_computed(network, self._model.spec, precision)
             compiled = core.compile_model(network, device, config)
         except RuntimeError as error:
@@ -83,6 +87,7 @@ class OpenVinoEngine(HostEngine):
             if device == "CPU"
             else device,
             precision=precision,
+            first_layers_fp32=kept,
             threads=threads,
             requests=count,
             input_shape=self._model.input_shape,

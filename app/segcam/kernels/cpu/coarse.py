@@ -68,8 +68,8 @@ def coarse_row(row: NDArray[np.float32], ids: NDArray[np.uint8], keys: NDArray[n
                 beaten += np.int32(block[i] <= below)
             if finite and beaten == _BLOCK * (classes - 1):
                 for j in range(_BLOCK):
-                    ids[x + j] = winner
-                    keys[x + j] = winner
+                    ids[np.uintp(x + j)] = winner
+                    keys[np.uintp(x + j)] = winner
                 x += _BLOCK
                 continue
         for at in range(x, min(x + _BLOCK, width)):

@@ -66,7 +66,7 @@ def _argmax_sample(
     return won
 
 
-@njit(nogil=True)
+@njit(nogil=True, inline="always")
 def _candidates(
     corners: NDArray[np.float32],
     winners: NDArray[np.int32],
