@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from pipeline_fakes import bench, files  # noqa: F401  # fixtures are found by being here
+from zoo_network import checkpoint_bytes, own_zoo  # noqa: F401
+from zoo_server import own_cache, puller, server, tiny  # noqa: F401  # likewise
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

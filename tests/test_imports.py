@@ -34,10 +34,11 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": set(),
     "queues": set(),
     "report": {"engines", "metrics"},
-    "session": {"engines", "segmenters", "kernels", "legend", "settings", "sources"},
+    "session": {"engines", "segmenters", "kernels", "legend", "settings", "sources", "zoo_engine"},
+    "zoo_engine": {"config", "networks", "exporter"},
 }
 #: Where the parts meet. They may import everything but the command line.
-MEETING_PLACES = {"__init__", "api", "bench", "evaluate", "pipeline"}
+MEETING_PLACES = {"__init__", "api", "bench", "evaluation", "exporter", "pipeline"}
 COMMAND_LINE = {"cli", "__main__"}
 #: Allowed inside a function only, so that the words stay light.
 LATE_ONLY = {("frame", "kernels")}

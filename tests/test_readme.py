@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from segcam.cli.main import COMMANDS
 from segcam.onnx_tools.spec import parse_spec
 from segcam.settings import OPTIONS
 
@@ -27,7 +28,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 @pytest.fixture
 def street(tmp_path: Path, brightest: Callable[..., Path]) -> Path:
-    """A folder with what the README's examples name: model.onnx, dashcam.mp4, street.jpg."""
+    """A folder with what the README's examples name: model.onnx, dashcam.mp4, street.jpg, images, labels."""
     import av
     import cv2
 
@@ -40,6 +41,11 @@ def street(tmp_path: Path, brightest: Callable[..., Path]) -> Path:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         container.mux(stream.encode(None))
     cv2.imwrite(str(tmp_path / "street.jpg"), np.full((48, 64, 3), 90, np.uint8))
+    for name, shade in (("images", 90), ("labels", 1)):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(
+            str(tmp_path / name / "one.png"), np.full((48, 64, 3)[: 3 if name == "images" else 2], shade, np.uint8)
+        )
     return tmp_path
 
 
@@ -78,8 +84,10 @@ def test_the_spec_example_is_valid(readme: str) -> None:
         assert parse_spec(block, "README").classes is not None
 
 
-def test_flags_and_links_exist(readme: str, repository: Path) -> None:
+def test_flags_and_links_exist(readme: str, repository: Path, run_segcam: Callable[..., Any]) -> None:
     known = {option.flag for option in OPTIONS.values()} | {"--print-config", "--help", "--no-cut-head"}
+    for command in COMMANDS:
+        known |= set(re.findall(r"--[a-z][a-z-]+", run_segcam(command, "--help").stdout))
     assert set(re.findall(r"--[a-z][a-z-]+", readme)) <= known
     for link in re.findall(r"\]\(([^)#]+)\)", readme):
         assert link.startswith("http") or (repository / link).exists(), link

@@ -13,15 +13,19 @@ from segcam.errors import SegcamError
 if TYPE_CHECKING:
     from segcam.api import Segmenter, blend, colorize
     from segcam.classes import CITYSCAPES
+    from segcam.evaluation.entry import evaluate
+    from segcam.exporter import export
 
 __version__ = "0.1.0"
-__all__ = ["CITYSCAPES", "SegcamError", "Segmenter", "__version__", "blend", "colorize"]
+__all__ = ["CITYSCAPES", "SegcamError", "Segmenter", "__version__", "blend", "colorize", "evaluate", "export"]
 
 _HOMES = {
     "CITYSCAPES": "segcam.classes",
     "Segmenter": "segcam.api",
     "blend": "segcam.api",
     "colorize": "segcam.api",
+    "evaluate": "segcam.evaluation.entry",
+    "export": "segcam.exporter",
 }
 
 

@@ -10,6 +10,7 @@ Pictures given as arrays and given back are RGB, red first, as PIL and matplotli
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -45,9 +46,11 @@ Picture = Union[NDArray[np.uint8], PilImage, "os.PathLike[str]", str]
 class Segmenter:
     """One network, ready for pictures and streams. Usable as a context manager; not by two threads at once.
 
-    ``engine`` is an ``.onnx`` file. ``precision`` ``auto`` is what the processor does well, ``fp32`` is exact. ``spec``
-    names a ModelSpec file where none lies beside the model. ``classes`` and ``alpha`` act on the overlays of ``stream``
-    as ``--classes`` and ``--alpha`` do. Raises EngineError, SpecError or UsageError; warns with UserWarning.
+    ``engine`` is an ``.onnx`` file, or a name of the zoo (``mobilev3small_f128``; ``segcam models`` lists them): the
+    first time its checkpoint is fetched and exported, at ``size`` (height, width) if given. ``precision`` ``auto`` is
+    what the processor does well, ``fp32`` is exact. ``spec`` names a ModelSpec file where none lies beside the model.
+    ``classes`` and ``alpha`` act on the overlays of ``stream`` as ``--classes`` and ``--alpha`` do. Raises EngineError,
+    SpecError, ZooError or UsageError; warns with UserWarning.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Segmenter:
         threads: int = 0,
         requests: int = 0,
         cut_head: bool = True,
+        rewrite: bool = True,
         size: tuple[int, int] | None = None,
         spec: str | os.PathLike[str] = "",
         alpha: float = 0.5,
@@ -77,6 +81,7 @@ class Segmenter:
                 "threads": threads,
                 "requests": requests,
                 "cut_head": cut_head,
+                "rewrite": rewrite,
                 "size": f"{size[0]},{size[1]}" if size else "",
                 "spec": os.fspath(spec),
                 "alpha": alpha,
@@ -86,7 +91,7 @@ class Segmenter:
                 "legend": legend,
             }
         )
-        self._network = Network.load(settings, _warn, lambda line: None)
+        self._network = Network.load(settings, _warn, logging.getLogger("segcam").info)
         self._predictors: dict[Any, CpuSegmenter] = {}
         self._streaming = False
 

@@ -44,6 +44,10 @@ _CITYSCAPES: tuple[tuple[str, RGB], ...] = (
     ("bicycle", (119, 11, 32)),
 )
 
+#: The number that Cityscapes' own label pictures (``*_labelIds.png``) have for each class, by train id. The others of
+#: their numbers 0..33 are ignored in scores.
+CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+
 # A list of 21 strings would take 21 lines.
 _VOC_NAMES = (  # noqa: SIM905
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 
 class SegcamError(Exception):
     """Base of every error that Segcam raises on purpose.
@@ -47,6 +49,35 @@ class EngineError(SegcamError, RuntimeError):
 
 class SpecError(SegcamError, ValueError):
     """A ModelSpec that is malformed or does not fit its network."""
+
+
+class ZooError(SegcamError, OSError):
+    """A network of the zoo that cannot be fetched, checked or kept on this machine."""
+
+    def __str__(self) -> str:
+        return SegcamError.__str__(self)
+
+
+class CheckpointError(SegcamError, ValueError):
+    """A file of weights that cannot be read, or that does not fit the network.
+
+    Where tensors do not fit, the message shows the first of each kind; ``missing`` and ``unexpected`` have all their
+    names, ``misshapen`` maps names to (shape found, shape expected).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        misshapen: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] | None = None,
+    ) -> None:
+        super().__init__(message, hint)
+        self.missing = tuple(missing)
+        self.unexpected = tuple(unexpected)
+        self.misshapen = dict(misshapen or {})
 
 
 class MissingDependencyError(SegcamError, ImportError):

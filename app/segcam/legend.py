@@ -114,7 +114,7 @@ def _draw_panel(
         thickness = max(1, round(scale * 1.8))
         gap = max(2, row // 4)
         in_column = max(1, int((frame_height * _MAX_HEIGHT - 2 * gap) // row))
-        widest = max(cv2.getTextSize(_drawable(name), font, scale, thickness)[0][0] for name, _ in entries)
+        widest = max(cv2.getTextSize(drawable(name), font, scale, thickness)[0][0] for name, _ in entries)
         column = widest + row + 3 * gap
         columns = max(1, int((frame_width * _MAX_WIDTH) // column))
         if in_column * columns >= len(entries) or row <= 9:
@@ -143,13 +143,13 @@ def _draw_panel(
                 cv2.rectangle(panel, *corners, _EDGE, 1)
         at = (x + row + gap, y + round(row * 0.74))
         # Opacity follows the glyphs' soft edges, so the text is as crisp on a bright street as on the panel.
-        cv2.putText(panel, _drawable(name), at, font, scale, _TEXT, thickness, line)
-        cv2.putText(solid, _drawable(name), at, font, scale, 255, thickness, line)
+        cv2.putText(panel, drawable(name), at, font, scale, _TEXT, thickness, line)
+        cv2.putText(solid, drawable(name), at, font, scale, 255, thickness, line)
     opacity = _BACKGROUND_OPACITY + (1 - _BACKGROUND_OPACITY) * (solid / 255.0)
     return panel.astype(np.float64), opacity
 
 
-def _drawable(name: str) -> str:
+def drawable(name: str) -> str:
     """Before OpenCV 5 its fonts have nothing but ASCII."""
     import cv2
 

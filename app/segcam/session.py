@@ -18,6 +18,7 @@ from segcam.engines.factory import Runtime, make_engine
 from segcam.errors import UsageError
 from segcam.settings import Settings, parse_time
 from segcam.sources.base import SourceOptions
+from segcam.zoo_engine import resolve_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +43,7 @@ def engine_options(settings: Settings) -> EngineOptions:
         threads=settings.threads,
         requests=settings.requests,
         cut_head=settings.cut_head,
+        rewrite=settings.rewrite,
         spec=settings.spec,
         size=parse_size(settings.size),
     )
@@ -88,7 +90,9 @@ class Network:
     def load(cls, settings: Settings, warn: Callable[[str], None], say: Callable[[str], None]) -> Network:
         """Read, prepare and compile the network that the settings name. Raises SegcamError kinds."""
         begun = time.perf_counter()
-        engine = make_engine(settings.engine, engine_options(settings), warn, cast(Runtime, settings.runtime))
+        options = engine_options(settings)
+        path = resolve_engine(settings.engine, options.size, say, offline=settings.offline)
+        engine = make_engine(str(path), options, warn, cast(Runtime, settings.runtime))
         engine.activate()
         try:
             with compiled_kernels(say):

@@ -110,13 +110,19 @@ class Settings:
     every: int = _option(1, "input", "use only every N-th frame", low=1)
     decode_threads: int = _option(0, "input", "threads that decode; 0 leaves it to the decoder", low=0, high=64)
 
-    engine: str = _option("", "engine", "the network: an .onnx file", metavar="FILE", short="-e")
+    engine: str = _option(
+        "",
+        "engine",
+        "the network: an .onnx file, or a name that 'segcam models' lists",
+        metavar="FILE|NAME",
+        short="-e",
+    )
     runtime: str = _option("auto", "engine", "what runs an ONNX network", choices=("auto", "openvino", "onnxruntime"))
     device: str = _option("CPU", "engine", "OpenVINO device; 'segcam doctor' lists them", metavar="NAME")
     precision: str = _option(
         "auto",
         "engine",
-        "arithmetic; auto is the fastest the device is made for",
+        "arithmetic; auto is the fastest the device is made for, the first layers in fp32",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
     threads: int = _option(0, "engine", "threads of the network; 0 is one per core", low=0, high=1024)
@@ -124,9 +130,16 @@ class Settings:
     cut_head: bool = _option(
         True, "engine", "take the last enlargement and argmax out of the network and do them in one faster step"
     )
-    size: str = _option(
-        "", "engine", "input size of a network whose graph leaves it open, such as 512,1024", metavar="HEIGHT,WIDTH"
+    rewrite: bool = _option(
+        True, "engine", "compute the network in fewer steps where the result is the same (checked when it is loaded)"
     )
+    size: str = _option(
+        "",
+        "engine",
+        "input size, such as 512,1024: of a network that leaves it open, or of one by name",
+        metavar="HEIGHT,WIDTH",
+    )
+    offline: bool = _option(False, "engine", "fetch nothing: a network's name only means what is on this machine")
     spec: str = _option(
         "", "engine", "ModelSpec file (JSON) that says how to feed and read the network", metavar="FILE"
     )

@@ -18,8 +18,11 @@ from segcam.engines.openvino import OpenVinoEngine
 DEPTH, CHANNELS, SIDE = 10, 16, 32
 
 
-def chain(height: int | str = SIDE) -> bytes:
-    """Ten convolutions of the same size behind each other, the sixth of them depthwise, and a ReLU after each."""
+def chain(height: int | str = SIDE, residual: bool = False) -> bytes:
+    """Ten convolutions of the same size behind each other, the sixth of them depthwise, and a ReLU after each.
+
+    ``residual``: the second convolution is also added to the seventh and the ninth.
+    """
     random = np.random.default_rng(0)
     nodes, weights, fed = [], [], "input"
     for i in range(DEPTH):
@@ -30,6 +33,9 @@ def chain(height: int | str = SIDE) -> bytes:
         nodes.append(helper.make_node("Conv", [fed, f"w{i}"], [f"c{i}"], f"conv{i}", pads=[1] * 4, group=group))
         nodes.append(helper.make_node("Relu", [f"c{i}"], [f"r{i}"], f"relu{i}"))
         fed = f"r{i}"
+        if residual and i in (6, 8):
+            nodes.append(helper.make_node("Add", [fed, "c1"], [f"s{i}"], f"sum{i}"))
+            fed = f"s{i}"
     given = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, height, SIDE])
     made = helper.make_tensor_value_info(fed, TensorProto.FLOAT, [1, CHANNELS, height, SIDE])
     graph = helper.make_graph(nodes, "chain", [given], [made], weights)
@@ -75,6 +81,19 @@ def test_what_is_kept_computes_as_in_fp32(monkeypatch: pytest.MonkeyPatch) -> No
         errors.append(float(np.abs(run(core, kept, "bf16") - exact).mean()))
         assert (count == 0) == (share == 0)
     assert errors[0] > errors[1] > errors[2] == 0
+
+
+@pytest.mark.parametrize(("share", "layers"), [(0.1, 1), (0.2, 1), (0.3, 2), (0.5, 3), (0.7, 6), (0.85, 7), (1.0, 10)])
+def test_a_sum_is_never_of_two_precisions(monkeypatch: pytest.MonkeyPatch, share: float, layers: int) -> None:
+    """OpenVINO refuses to run such a sum, or adds what it has not converted."""
+    core = ov.Core()
+    network = core.read_model(chain(residual=True))
+    monkeypatch.setattr(mixed, "FIRST_SHARE", share)
+    kept, count = mixed.keep_first_layers_fp32(core, network)
+    exact = run(core, network, "f32")
+    assert np.abs(run(core, kept, "bf16") - exact).max() < 0.05 * exact.std()
+    # What is added to the ninth is not kept before that is.
+    assert count == layers
 
 
 def test_auto_says_how_many_and_bf16_keeps_none(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_every_module_and_data_file_is_in_it(names: set[str], repository: Path) 
     wanted = {
         f"segcam/{path.relative_to(package).as_posix()}"
         for path in package.rglob("*")
-        if path.suffix in (".py", ".json") or path.name == "py.typed"
+        if path.suffix in (".py", ".json", ".toml") or path.name == "py.typed"
     }
     assert "segcam/cli/main.py" in wanted
     assert wanted - names == set()

@@ -52,7 +52,30 @@ def computer() -> list[Check]:
         ),
         Check("CPU bf16", "ok" if bf16 else "optional", "yes" if bf16 else "no: networks run in fp32"),
         Check("Memory", "ok", _memory()),
+        _zoo(),
     ]
+
+
+def _zoo() -> Check:
+    """Whether networks can be kept here by name."""
+    from segcam.networks import cache
+
+    try:
+        folder = cache.root()
+        files = [
+            path
+            for path in (*folder.glob("checkpoints/*"), *folder.glob("engines/*"))
+            if path.suffix not in (".json", ".part", ".tmp")
+        ]
+        held = f"{len(files)} file{'' if len(files) == 1 else 's'}, {sum(p.stat().st_size for p in files) / 1e6:.1f} MB"
+        nearest = next(place for place in (folder, *folder.parents) if place.exists())
+        if nearest.is_dir() and os.access(nearest, os.W_OK):
+            return Check("Models", "ok", f"{folder}: {held} ('segcam models' lists them)")
+        found = f"{folder} cannot be written"
+    except OSError as error:
+        found = str(getattr(error, "message", error))
+    fix = f'export {cache.FOLDER_VARIABLE}="${{TMPDIR:-/tmp}}/segcam"'
+    return Check("Models", "optional", f"{found}: networks can't be called by name", fix)
 
 
 def _cpu_lines() -> Iterator[tuple[str, str]]:

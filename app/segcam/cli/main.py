@@ -13,6 +13,9 @@ from segcam.errors import SegcamError, UsageError
 
 #: Each command's module (its ``main(argv) -> int`` is called) and one line on what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "export": ("segcam.cli.export", "write a network as ONNX from its checkpoint, without PyTorch"),
+    "models": ("segcam.cli.models", "networks by name: list them, fetch them, remove them"),
+    "eval": ("segcam.cli.eval", "score a network on a data set, or see how far two of them agree"),
     "doctor": ("segcam.cli.doctor", "say what this machine has, what is missing, and how to get it"),
 }
 

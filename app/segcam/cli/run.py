@@ -6,12 +6,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, cast
 
+from segcam.cli.progress import Progress
 from segcam.config import Resolved
 from segcam.errors import SegcamError, SinkError
 from segcam.metrics import Metrics
@@ -125,7 +126,7 @@ class _Run:
             for sink in opened:
                 sink.close()
             raise
-        with _Progress(settings.progress, info.frames, stats) as tick:
+        with Progress(settings.progress, info.frames, stats) as tick:
             pipeline = Pipeline(
                 self.source, segmenter, sinks, network.controls, stats, self.metrics,
                 policy=policy, queue_size=settings.queue_size, tick=tick, warn=_warn,
@@ -226,35 +227,3 @@ class _Interrupts:
     def __exit__(self, *exception: object) -> None:
         for number, old in self._old.items():
             signal.signal(number, old)
-
-
-class _Progress:
-    """A bar on a terminal, with the time left where the source's length is known; elsewhere nothing."""
-
-    def __init__(self, asked: str, total: int | None, stats: RunStats) -> None:
-        self._on = asked == "on" or (asked == "auto" and sys.stderr.isatty())
-        self._total, self._stats = total, stats
-        self._bar: Any = None
-
-    def __enter__(self) -> Callable[[], None]:
-        if not self._on:
-            return lambda: None
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-        self._bar = Progress(
-            *columns, TextColumn("{task.fields[fps]:.1f} frames/s"), TimeRemainingColumn(),
-            console=Console(stderr=True), transient=True,
-        )  # fmt: skip
-        self._task = self._bar.add_task("frames", total=self._total, fps=0.0)
-        self._bar.start()
-        return self._tick
-
-    def _tick(self) -> None:
-        self._bar.update(self._task, completed=self._stats.frames, fps=self._stats.fps)
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._tick()
-            self._bar.stop()

@@ -24,13 +24,15 @@ class EngineOptions:
     threads: int = 0
     requests: int = 0
     cut_head: bool = True
+    rewrite: bool = True
     spec: str = ""
     size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What runs: for the line at the start and for every report. ``head`` says what was cut, "" for nothing.
+    """What runs: for the line at the start and for every report. ``head`` says what was cut, "" for nothing;
+    ``rewrites`` which exact rewrites the network has been through (``onnx_tools.rewrite``), here or before.
 
     ``output_layout`` is how ``output_shape`` is to be read: scores NCHW or NHWC; labels are always NCHW or less.
     ``first_layers_fp32`` is how many convolutions and matrix products at the beginning don't use the lower precision.
@@ -49,13 +51,15 @@ class EngineInfo:
     head: str
     spec: str
     first_layers_fp32: int = 0
+    rewrites: tuple[str, ...] = ()
 
     def line(self) -> str:
         height, width = self.input_hw
         cut = f", head cut ({self.head})" if self.head else ""
+        done = f", rewritten ({', '.join(self.rewrites)})" if self.rewrites else ""
         return (
             f"{self.model}: {width}x{height} on {self.runtime} {self.version} ({self.device}, {self.arithmetic}, "
-            f"{self.requests} in flight){cut}"
+            f"{self.requests} in flight){cut}{done}"
         )
 
     @property

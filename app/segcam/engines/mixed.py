@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 #: Share of all multiplications that the layers kept in fp32 may make up.
 FIRST_SHARE = 0.15
 
+_MULTIPLYING = ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul")
+#: What may read another precision than it computes in. A name that an OpenVINO lacks is none of its operations.
+_BEGINNINGS = {*_MULTIPLYING, "Concat", "AvgPool", "MaxPool", "ReduceMean", "Interpolate", "ShapeOf", "Result"}
+
 #: How OpenVINO's files mark an operation whose precision is not to be lowered.
 _MARK = {"name": "precise", "version": "0"}
 
@@ -50,23 +54,28 @@ def keep_first_layers_fp32(core: ov.Core, network: ov.Model) -> tuple[ov.Model, 
 
 def _first_layers(network: ov.Model) -> tuple[set[str], int]:
     """Names of the operations that stay in fp32, and how many of them multiply."""
-    operations = [(op.get_friendly_name(), _multiplications(op)) for op in network.get_ordered_ops()]
+    operations = [(op, _multiplications(op)) for op in network.get_ordered_ops()]
     budget = FIRST_SHARE * sum(work for _, work in operations)
-    kept: set[str] = set()
-    count = 0
-    for name, work in operations:
+    first: list[tuple[ov.Node, int]] = []
+    for op, work in operations:
         budget -= work
         if budget < 0:
             break
-        kept.add(name)
-        count += work > 0
-    return kept, count
+        first.append((op, work))
+    kept = {op.get_friendly_name() for op, _ in first}
+    # OpenVINO computes a sum together with one of its convolutions, and cannot where the other is of another precision:
+    # what is kept ends only where a layer begins.
+    for op, _ in reversed(first):
+        readers = [reader.get_node() for port in op.outputs() for reader in port.get_target_inputs()]
+        if any(r.get_friendly_name() not in kept and r.get_type_name() not in _BEGINNINGS for r in readers):
+            kept.discard(op.get_friendly_name())
+    return kept, sum(1 for op, work in first if work and op.get_friendly_name() in kept)
 
 
 def _multiplications(operation: ov.Node) -> int:
     """0 for whatever isn't a convolution or a product of matrices, or has no fixed size."""
     kind = operation.get_type_name()
-    if kind not in ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul"):
+    if kind not in _MULTIPLYING:
         return 0
     ports = [operation.get_input_partial_shape(i) for i in range(2)] + [operation.get_output_partial_shape(0)]
     if any(port.is_dynamic for port in ports):

@@ -1,4 +1,4 @@
-"""An ONNX file made ready for a runtime: read, its spec found, its input size fixed, its head cut."""
+"""An ONNX file made ready for a runtime: read, its spec found, its input size fixed, its head cut, rewritten."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from segcam.engines.base import EngineOptions, Layout
 from segcam.errors import EngineError, SpecError
 from segcam.onnx_tools.head import HeadCut, cut_head
+from segcam.onnx_tools.rewrite import PRODUCER, Runtime, rewrite, rewrites_of
 from segcam.onnx_tools.spec import ModelSpec, resolve_spec
 
 if TYPE_CHECKING:
@@ -30,10 +31,16 @@ class PreparedModel:
     spec: ModelSpec
     input_shape: tuple[int, int, int, int]
     cut: HeadCut | None
+    rewrites: tuple[str, ...] = ()
 
 
-def prepare(path: Path, options: EngineOptions, warn: Callable[[str], None]) -> PreparedModel:
-    """Read ``path`` and make it ready. Raises EngineError or SpecError with what is wrong and what to do."""
+def prepare(
+    path: Path, options: EngineOptions, warn: Callable[[str], None], runtime: Runtime | None = None
+) -> PreparedModel:
+    """Read ``path`` and make it ready for ``runtime`` (None: any, which leaves out what only some gain by).
+
+    Raises EngineError or SpecError with what is wrong and what to do.
+    """
     model = _load(path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     takes_bytes = any(i.type.tensor_type.elem_type == _UINT8 for i in model.graph.input)
@@ -62,7 +69,20 @@ def prepare(path: Path, options: EngineOptions, warn: Callable[[str], None]) -> 
         read = replace(read, name=found.tensor, kind="logits", upsample=found.upsample)
     else:
         _only_output(model, output.name)
-    return PreparedModel(path, model, replace(spec, input=fed, output=read), shape, cut[1] if cut else None)
+    if options.rewrite:
+        model = _rewritten(model, path, warn, runtime)
+    done = tuple(rewrites_of(model))
+    return PreparedModel(path, model, replace(spec, input=fed, output=read), shape, cut[1] if cut else None, done)
+
+
+def _rewritten(
+    model: onnx.ModelProto, path: Path, warn: Callable[[str], None], runtime: Runtime | None
+) -> onnx.ModelProto:
+    # What Segcam exports is known to come through unchanged; a stranger's network is compared on random input.
+    made = rewrite(model, runtime=runtime, check=model.producer_name != PRODUCER)
+    for name, reason in made.refused.items():
+        warn(f"{path.name}: the rewrite {name!r} is left out: {reason}")
+    return made.model
 
 
 def _load(path: Path) -> onnx.ModelProto:

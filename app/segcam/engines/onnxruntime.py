@@ -64,7 +64,7 @@ class OnnxRuntimeEngine(HostEngine):
                 f"ONNX Runtime runs on the CPU here, not on {options.device!r}",
                 "Use --runtime openvino for other devices.",
             )
-        self._model = prepare(self._path, options, self._warn)
+        self._model = prepare(self._path, options, self._warn, "onnxruntime")
         requests = options.requests or 2
         threads = options.threads or len(os.sched_getaffinity(0))
         settings = ort.SessionOptions()
@@ -95,6 +95,7 @@ class OnnxRuntimeEngine(HostEngine):
             output_layout=scores_layout(self._outputs[0].shape, self._model.spec),
             head="+".join(self._model.cut.removed) if self._model.cut else "",
             spec=self._model.spec.origin,
+            rewrites=self._model.rewrites,
         )
 
     def _bind(self, requests: int) -> None:

@@ -53,7 +53,7 @@ class OpenVinoEngine(HostEngine):
                 f"OpenVINO has no device {options.device!r} here, only: {', '.join(core.available_devices)}",
                 "Choose one of these with --device, or see 'segcam doctor'.",
             )
-        self._model = prepare(self._path, options, self._warn)
+        self._model = prepare(self._path, options, self._warn, "openvino")
         precision = _precision(core, device, options.precision)
         config: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
         if options.requests:
@@ -95,6 +95,7 @@ class OpenVinoEngine(HostEngine):
             output_layout=layout,
             head="+".join(self._model.cut.removed) if self._model.cut else "",
             spec=self._model.spec.origin,
+            rewrites=self._model.rewrites,
         )
 
     def _make_requests(self, ov: Any, compiled: ov.CompiledModel, count: int) -> None:

@@ -13,8 +13,8 @@ _Values = dict[str, "np.ndarray[Any, Any]"]
 
 #: What exporters compute sizes and scales with.
 _FOLDED = {
-    "Add", "Cast", "Ceil", "Concat", "Div", "Floor", "Gather", "Identity", "Mul", "Reshape", "Slice", "Squeeze", "Sub",
-    "Unsqueeze",
+    "Add", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Floor", "Gather", "Identity", "Max", "Mul", "Neg",
+    "Reshape", "Slice", "Squeeze", "Sub", "Transpose", "Unsqueeze",
 }  # fmt: skip
 
 

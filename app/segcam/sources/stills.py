@@ -82,6 +82,12 @@ def read_still(path: Path) -> tuple[NDArray[np.uint8], str]:
     """
     import cv2
 
+    image, complaint = decode(read_bytes(path), path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    return np.ascontiguousarray(_eight_bits(image, path)), complaint
+
+
+def read_bytes(path: Path) -> NDArray[np.uint8]:
+    """A file's content. Raises SourceError, for an empty file too."""
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
@@ -89,10 +95,20 @@ def read_still(path: Path) -> tuple[NDArray[np.uint8], str]:
         raise SourceError(f"{path}: cannot be read ({error.strerror})", hint) from None
     if not data.size:
         raise SourceError(f"{path}: the file is empty (0 bytes)", "Copy or take it again.")
+    return data
+
+
+def decode(data: NDArray[np.uint8], path: Path, flags: int) -> tuple[NDArray[np.generic], str]:
+    """A picture as OpenCV's ``imdecode`` gives it with ``flags``, and its decoder's complaint as ``read_still`` has it.
+
+    ``path`` is where it came from, for the SourceError that is raised for what cannot be decoded.
+    """
+    import cv2
+
     image: NDArray[np.generic] | None
     with _decoder_messages() as messages:
         try:
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+            image = cv2.imdecode(data, flags)
         except cv2.error as error:
             image = None
             messages.append(str(error.err))
@@ -100,7 +116,7 @@ def read_still(path: Path) -> tuple[NDArray[np.uint8], str]:
     if image is None:
         found = f" ({complaint})" if complaint else ""
         raise SourceError(f"{path}: not a picture that can be decoded{found}", "Copy or take it again.")
-    return np.ascontiguousarray(_eight_bits(image, path)), complaint
+    return image, complaint
 
 
 def _eight_bits(image: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:

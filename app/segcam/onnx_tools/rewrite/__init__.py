@@ -1,0 +1,7 @@
+"""Exact rewrites of any ONNX graph: the same function in real arithmetic, computed in less time."""
+
+from __future__ import annotations
+
+from segcam.onnx_tools.rewrite.passes import METADATA_KEY, PASSES, PRODUCER, Rewritten, Runtime, rewrite, rewrites_of
+
+__all__ = ["METADATA_KEY", "PASSES", "PRODUCER", "Rewritten", "Runtime", "rewrite", "rewrites_of"]

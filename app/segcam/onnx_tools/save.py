@@ -1,0 +1,43 @@
+"""An ONNX file that is checked before it has its name, and whole as soon as it has it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segcam.errors import EngineError
+
+if TYPE_CHECKING:
+    import onnx
+
+#: What protobuf can hold in one message; more would need the weights in files of their own.
+_LARGEST = 2**31 - 1
+
+
+def save_model(model: onnx.ModelProto, path: Path) -> int:
+    """Check ``model`` (every shape inferred, strictly) and write it to ``path``; returns the number of bytes.
+
+    The same model always gives the same bytes. What was at ``path`` stays until the new file is complete. Raises
+    EngineError for a model beyond 2 GB, OSError where the file cannot be written.
+    """
+    import onnx
+
+    size = model.ByteSize()
+    if size > _LARGEST:
+        raise EngineError(
+            f"the network takes {size / 2**30:.1f} GiB, one ONNX file holds at most 2",
+            "Use fewer filters or classes, or halve its weights (--fp16).",
+        )
+    document = model.SerializeToString(deterministic=True)
+    onnx.checker.check_model(document, full_check=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(document)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return size
