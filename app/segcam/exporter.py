@@ -290,11 +290,11 @@ def _class_table(
 def _rewritten(model: onnx.ModelProto, rewrite: str) -> tuple[onnx.ModelProto, list[str]]:
     if rewrite == "off":
         return model, []
-    from segcam.onnx_tools.rewrite import PASSES
+    from segcam.onnx_tools.rewrite import EVERYWHERE
     from segcam.onnx_tools.rewrite import rewrite as apply
 
     # The check on random input takes seconds at full size; on these graphs the tests have proven it.
-    made = apply(model, list(PASSES) if rewrite == "on" else None, check=False)
+    made = apply(model, [*EVERYWHERE, "phases"] if rewrite == "on" else None, check=False)
     return made.model, made.done
 
 

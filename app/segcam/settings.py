@@ -93,7 +93,7 @@ class Settings:
     source: str = _option(
         "",
         "input",
-        "video or image file, image folder, rtsp:// or http:// URL, camera (0 or /dev/video0), or test: for a picture",
+        "video or image file, image folder, rtsp:// or http:// URL, camera (0 or /dev/video0), or made up: street:, test:",
         metavar="SOURCE",
         short="-s",
     )

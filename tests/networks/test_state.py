@@ -50,13 +50,13 @@ def test_all_faults_are_listed() -> None:
     )
 
 
-def test_long_lists_are_cut_in_the_message_only() -> None:
-    expected = {f"layer{number}": (1,) for number in range(500)}
+def test_thousands_of_names_are_cut_in_the_message_only() -> None:
+    expected = {f"layer{number}": (1,) for number in range(5000)}
     with pytest.raises(CheckpointError) as caught:
         match_state({}, expected, {}, "Net")
     assert caught.value.missing == tuple(expected)
-    assert "500 missing: layer0, layer1, " in caught.value.message
-    assert caught.value.message.endswith("layer11 ... and 488 more")
+    assert "5000 missing: layer0, layer1, " in caught.value.message
+    assert caught.value.message.endswith("layer999 ... and 4000 more")
 
 
 @pytest.mark.parametrize(

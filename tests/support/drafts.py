@@ -44,7 +44,9 @@ class Draft:
         given = [x, self.constant(weight), *([self.constant(self.normal(outputs))] if bias else [])]
         return self.add("Conv", given, kernel_shape=[kernel, kernel], group=groups, **more)
 
-    def resize(self, x: str, shape: Sequence[int], *, by: str = "sizes", source: Sequence[int] = (), **more: Any) -> str:
+    def resize(
+        self, x: str, shape: Sequence[int], *, by: str = "sizes", source: Sequence[int] = (), **more: Any
+    ) -> str:
         more = {"mode": "linear", "coordinate_transformation_mode": "half_pixel", **more}
         empty = "" if self.opset >= 13 else self.constant([])
         if by == "sizes":

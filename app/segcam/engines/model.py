@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segcam.engines.base import EngineOptions, Layout
 from segcam.errors import EngineError, SpecError
+from segcam.onnx_tools.halve import widen_weights
 from segcam.onnx_tools.head import HeadCut, cut_head
 from segcam.onnx_tools.rewrite import PRODUCER, Runtime, rewrite, rewrites_of
 from segcam.onnx_tools.spec import ModelSpec, resolve_spec
@@ -78,6 +79,8 @@ def prepare(
 def _rewritten(
     model: onnx.ModelProto, path: Path, warn: Callable[[str], None], runtime: Runtime | None
 ) -> onnx.ModelProto:
+    # Weights stored in half precision hide behind Casts.
+    widen_weights(model)
     # What Segcam exports is known to come through unchanged; a stranger's network is compared on random input.
     made = rewrite(model, runtime=runtime, check=model.producer_name != PRODUCER)
     for name, reason in made.refused.items():

@@ -112,12 +112,13 @@ def same_proportions(first: tuple[int, int], second: tuple[int, int]) -> bool:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of data set: ``make(what stands after the colon, mapping file or None, warn)``, how it is written, and
-    one line on it."""
+    """One kind of data set: ``make(what stands after the colon, mapping file or None, warn)``, how it is written, one
+    line on it, and whether nothing need stand after the colon."""
 
     make: Callable[[str, Path | None, Warn], Dataset]
     grammar: str
     about: str
+    bare: bool = False
 
 
 def make_dataset(text: str, mapping: str = "", warn: Warn = lambda line: None) -> Dataset:
@@ -131,7 +132,7 @@ def make_dataset(text: str, mapping: str = "", warn: Warn = lambda line: None) -
         if Path(text).exists():
             raise UsageError(f"--dataset {text!r} doesn't say what kind of data set it is", f"Write one of: {known}")
         raise UsageError(f"there is no data set {text!r}", f"{nearest(name, KINDS)} Written: {known}")
-    if not rest:
+    if not rest and not KINDS[name].bare:
         raise UsageError(f"--dataset {text!r} names no folder", f"Write: {KINDS[name].grammar}")
     return KINDS[name].make(rest, Path(mapping) if mapping else None, warn)
 
@@ -162,6 +163,15 @@ def _folder(rest: str, mapping: Path | None, warn: Warn) -> Dataset:
     return PairDataset(f"{images} with {labels} ({len(pairs)} images)", pairs, found, warn)
 
 
+def _street(rest: str, mapping: Path | None, warn: Warn) -> Dataset:
+    if mapping is not None:
+        raise UsageError(f"a made-up street has its classes, and --mapping {mapping} is given", "Leave --mapping out.")
+    # Drawing takes Numba's compiled kernels, which pictures in files do without.
+    from segcam.evaluation.street import StreetDataset
+
+    return StreetDataset(rest)
+
+
 def _made(
     name: str, split: str, pairs: Sequence[Pair], own: LabelMapping, mapping: Path | None, warn: Warn
 ) -> PairDataset:
@@ -187,4 +197,5 @@ KINDS: dict[str, Kind] = {
     "folder": Kind(
         _folder, "folder:IMAGES,LABELS[,MAPPING]", "any two folders whose files have the same names but for their ends"
     ),
+    "street": Kind(_street, "street:seed=9,frames=12", "a made-up street with exact labels, see --source", bare=True),
 }

@@ -50,7 +50,8 @@ def source_samples(source: Source) -> Iterator[Sample]:
 
 def check_finite(info: SourceInfo, frames: int, loops: int) -> None:
     """Raises UsageError for a source that never ends, unless ``frames`` ends it."""
-    if not frames and (info.live or loops == 0 or (info.frames is None and info.description.startswith("test:"))):
+    endless = info.frames is None and info.description.startswith(("test:", "street:"))
+    if not frames and (info.live or loops == 0 or endless):
         raise UsageError(f"{info.description} doesn't end, and figures come at the end", "Say how much: --frames 500")
 
 

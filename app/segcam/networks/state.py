@@ -19,6 +19,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 #: Where the networks have their classifier: (classes, channels, 1, 1).
 _CLASSIFIERS = ("last.weight", "decode_head.conv_seg.weight")
 _SIZE_THAT_ALL_TAKE = (512, 512)
+
+#: More names than any of the networks has: a stranger's file may hold a million.
+_LISTED = 1000
 #: Layers without an activation behind them, and those of them whose output is added to what came before.
 _LINEAR = re.compile(
     r"last\.|conv_seg\.|conv_up1\.|convs[24]\.|\.downsample\.|\.depthwise_conv\.|\.conv_(lower|higher)_res\."
@@ -45,7 +48,7 @@ def match_state(
     if missing or unexpected or misshapen:
         shapes = [f"{name} {dims(found)} instead of {dims(wanted)}" for name, (found, wanted) in misshapen.items()]
         parts = [
-            f"\n  {len(names)} {what}: {listed(names)}"
+            f"\n  {len(names)} {what}: {listed(names, _LISTED)}"
             for names, what in ((missing, "missing"), (unexpected, "unexpected"), (shapes, "of another shape"))
             if names
         ]

@@ -26,6 +26,7 @@ def make_source(spec: str, options: SourceOptions = _DEFAULT, warn: Warn = log_w
 
     ==============================================  ==========================================================
     ``test:`` ``test:size=640x480,rate=25,live=1``  test pattern (``synthetic.SyntheticSource``)
+    ``street:`` ``street:seed=7,weather=rain``      made-up street (``street.StreetSource``)
     ``rtsp:// http:// https:// udp:// srt:// ...``  network stream
     ``0`` ``/dev/video0`` ``camera:0,fps=30``       camera (a file that is called 0 is ``./0``)
     an existing folder                              its images in natural order
@@ -39,12 +40,16 @@ def make_source(spec: str, options: SourceOptions = _DEFAULT, warn: Warn = log_w
     """
     check_options(options)
     if not spec.strip():
-        raise UsageError("--source is empty", "Give a video, image, folder, camera (0), address, or test:")
+        raise UsageError("--source is empty", "Give a video, image, folder, camera (0), address, street: or test:")
     scheme = url_scheme(spec)
     if spec == "test" or spec.startswith("test:"):
         from segcam.sources.synthetic import SyntheticSource
 
         return SyntheticSource(spec if ":" in spec else "test:", options)
+    if spec == "street" or spec.startswith("street:"):
+        from segcam.sources.street import StreetSource
+
+        return StreetSource(spec if ":" in spec else "street:", options)
     if scheme in NETWORK_SCHEMES:
         from segcam.sources.network import url_source
 

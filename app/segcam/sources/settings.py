@@ -1,4 +1,4 @@
-"""The ``key=value,key=value`` tail of ``test:`` and ``camera:``."""
+"""The ``key=value,key=value`` tail of ``test:``, ``street:`` and ``camera:``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from difflib import get_close_matches
 from fractions import Fraction
 
 from segcam.errors import UsageError
+from segcam.sources.made import Format
+
+#: What ``parse_format`` reads.
+FORMAT = ("size", "rate", "frames", "live")
 
 
 def parse_settings(text: str, known: Collection[str], spec: str) -> dict[str, str]:
@@ -60,3 +64,15 @@ def parse_whole(text: str, key: str, spec: str, most: int) -> int:
     if not text.isdecimal() or int(text) > most:
         raise UsageError(f"source {spec!r}: {key} {text!r} is not a whole number from 0 to {most}")
     return int(text)
+
+
+def parse_format(settings: dict[str, str], spec: str, size: str, rate: str, frames: str = "0") -> Format:
+    """The format of a source that makes its pictures itself, with these defaults. Raises UsageError."""
+    width, height = parse_size(settings.get("size", size), spec, 64, 8192)
+    return Format(
+        width,
+        height,
+        parse_rate(settings.get("rate", rate), "rate", spec),
+        parse_whole(settings.get("frames", frames), "frames", spec, 10**9),
+        bool(parse_whole(settings.get("live", "0"), "live", spec, 1)),
+    )

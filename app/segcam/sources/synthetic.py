@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
-from fractions import Fraction
 
 import numpy as np
 
-from segcam.errors import SourceError
-from segcam.frame import LUMA_WEIGHTS, Frame, Plane
-from segcam.sources.base import SourceInfo, SourceOptions
-from segcam.sources.select import announced_frames, check_options, given_rate, refuse_looping, refuse_seeking
-from segcam.sources.settings import parse_rate, parse_settings, parse_size, parse_whole
-
-_SETTINGS = ("size", "rate", "frames", "live")
+from segcam.frame import LUMA_WEIGHTS, Plane
+from segcam.sources.base import SourceOptions
+from segcam.sources.made import MadeSource, Planes
+from segcam.sources.settings import FORMAT, parse_format, parse_settings
 
 # 5 x 7 dots, one string of rows for each character.
 _FONT: dict[str, tuple[str, ...]] = {
@@ -49,7 +44,7 @@ def yuv709(rgb: tuple[float, float, float]) -> tuple[int, int, int]:
     return round(16 + 219 * luma), round(128 + 224 * cb), round(128 + 224 * cr)
 
 
-class SyntheticSource:
+class SyntheticSource(MadeSource):
     """``test:size=1280x720,rate=30,frames=100,live=1``, each part optional; those are the defaults but for ``frames``
     (endless) and ``live`` (0).
 
@@ -59,6 +54,8 @@ class SyntheticSource:
     With ``live=1`` frames come in real time, none is skipped, and --start and --loop are refused. Raises UsageError.
     """
 
+    about = "test pattern"
+
     def __init__(
         self,
         spec: str,
@@ -66,100 +63,16 @@ class SyntheticSource:
         wall_clock: Callable[[], datetime] = datetime.now,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        check_options(options)
-        settings = parse_settings(spec.removeprefix("test:"), _SETTINGS, spec)
-        self._width, self._height = parse_size(settings.get("size", "1280x720"), spec, 64, 8192)
-        self._rate = parse_rate(settings.get("rate", "30"), "rate", spec)
-        self._length = parse_whole(settings.get("frames", "0"), "frames", spec, 10**9)
-        self._live = bool(parse_whole(settings.get("live", "0"), "live", spec, 1))
-        if self._live:
-            refuse_seeking(options, spec)
-            refuse_looping(options, spec)
-        self._spec = spec
-        self._options = options
+        settings = parse_settings(spec.removeprefix("test:"), FORMAT, spec)
+        super().__init__(spec, options, parse_format(settings, spec, "1280x720", "30"), clock)
+        self._width, self._height, self._rate = self._format.width, self._format.height, self._format.rate
         self._wall_clock = wall_clock
-        self._clock = clock
-        self._stop = threading.Event()
-        self._background: tuple[Plane, Plane, Plane] | None = None
-        self._first = round(Fraction(options.start_s) * self._rate)
-        self._given = 0
-        self._began_s: float | None = None
+        self._background: Planes | None = None
 
-    def open(self) -> SourceInfo:
-        if self._length and self._first >= self._length:
-            lasts_s = float(self._length / self._rate)
-            raise SourceError(
-                f"{self._spec}: --start {self._options.start_s:g} s is behind the end (it lasts {lasts_s:.2f} s)",
-                f"Give --start between 0 and {lasts_s:.2f}.",
-            )
+    def _prepare(self) -> None:
         self._background = self._draw_background()
-        left = self._length - self._first if self._length else None
-        frames = announced_frames(left, self._options)
-        return SourceInfo(
-            description=f"{self._spec} (test pattern)",
-            width=self._width,
-            height=self._height,
-            rate_hz=given_rate(self._rate, self._options),
-            # Without an end of its own the pattern still stops at --frames.
-            frames=frames if frames is not None else self._options.frames or None,
-            live=self._live,
-        )
 
-    def read(self) -> Frame | None:
-        if self._background is None or self._stop.is_set():
-            return None
-        number, pts = self._place(self._given)
-        if number is None:
-            return None
-        if self._live and not self._wait(self._given * self._options.every / self._rate):
-            return None
-        asked_s = time.perf_counter()
-        planes = self._draw(number, self._wall_clock())
-        ready_s = time.perf_counter()
-        frame = Frame(
-            index=self._given,
-            pts=pts,
-            time_base=1 / self._rate,
-            captured_at_s=ready_s,
-            source_id=self._spec,
-            width=self._width,
-            height=self._height,
-            format="i420",
-            planes=planes,
-            matrix="bt709",
-            decode_ms=(ready_s - asked_s) * 1000,
-        )
-        self._given += 1
-        return frame
-
-    def interrupt(self) -> None:
-        self._stop.set()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._background = None
-
-    def _place(self, given: int) -> tuple[int | None, int]:
-        """Number in the pattern and presentation time (in frames) of the ``given``-th frame; number None at the end."""
-        options = self._options
-        if options.frames and given >= options.frames:
-            return None, 0
-        if not self._length:
-            number = self._first + given * options.every
-            return number, number
-        in_round = self._length - self._first
-        played, place = divmod(given, -(-in_round // options.every))
-        if options.loops and played >= options.loops:
-            return None, 0
-        number = self._first + place * options.every
-        return number, number + played * in_round
-
-    def _wait(self, due_s: Fraction) -> bool:
-        if self._began_s is None:
-            self._began_s = self._clock()
-        return not self._stop.wait(max(0.0, self._began_s + float(due_s) - self._clock()))
-
-    def _draw_background(self) -> tuple[Plane, Plane, Plane]:
+    def _draw_background(self) -> Planes:
         width, height = self._width, self._height
         planes = (
             np.full((height, width), 16, np.uint8),
@@ -173,8 +86,9 @@ class SyntheticSource:
         planes[0][height * 9 // 10 :] = ramp
         return planes
 
-    def _draw(self, number: int, now: datetime) -> tuple[Plane, Plane, Plane]:
+    def _draw(self, number: int) -> Planes:
         assert self._background is not None
+        now = self._wall_clock()
         luma, cb, cr = (plane.copy() for plane in self._background)
         planes = (luma, cb, cr)
         width, height = self._width, self._height
@@ -194,16 +108,14 @@ class SyntheticSource:
         return planes
 
 
-def _paint(
-    planes: tuple[Plane, Plane, Plane], left: int, top: int, right: int, bottom: int, rgb: tuple[float, float, float]
-) -> None:
+def _paint(planes: Planes, left: int, top: int, right: int, bottom: int, rgb: tuple[float, float, float]) -> None:
     y, u, v = yuv709(rgb)
     planes[0][top:bottom, left:right] = y
     for plane, value in ((planes[1], u), (planes[2], v)):
         plane[top // 2 : -(-bottom // 2), left // 2 : -(-right // 2)] = value
 
 
-def _ball(planes: tuple[Plane, Plane, Plane], x: int, y: int, radius: int, rgb: tuple[float, float, float]) -> None:
+def _ball(planes: Planes, x: int, y: int, radius: int, rgb: tuple[float, float, float]) -> None:
     for plane, value, span in zip(planes, yuv709(rgb), (1, 2, 2), strict=True):
         rows = np.arange(max(0, y - radius) // span, min(plane.shape[0], (y + radius) // span + 1))
         columns = np.arange(max(0, x - radius) // span, min(plane.shape[1], (x + radius) // span + 1))

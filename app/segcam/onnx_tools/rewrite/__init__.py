@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
-from segcam.onnx_tools.rewrite.passes import METADATA_KEY, PASSES, PRODUCER, Rewritten, Runtime, rewrite, rewrites_of
+from segcam.onnx_tools.rewrite.passes import (
+    BY_RUNTIME,
+    EVERYWHERE,
+    METADATA_KEY,
+    PASSES,
+    PRODUCER,
+    Rewritten,
+    Runtime,
+    rewrite,
+    rewrites_of,
+)
 
-__all__ = ["METADATA_KEY", "PASSES", "PRODUCER", "Rewritten", "Runtime", "rewrite", "rewrites_of"]
+__all__ = [
+    "BY_RUNTIME",
+    "EVERYWHERE",
+    "METADATA_KEY",
+    "PASSES",
+    "PRODUCER",
+    "Rewritten",
+    "Runtime",
+    "rewrite",
+    "rewrites_of",
+]

@@ -89,7 +89,15 @@ class Net:
             from onnx import numpy_helper
 
             self._arrays[name] = numpy_helper.to_array(self._tensors[name])
-        return self._arrays.get(name)
+        return self._arrays[name] if name in self._arrays else self._cast(name)
+
+    def _cast(self, name: str) -> Array | None:
+        """A constant behind a Cast to float32: weights stored as half."""
+        cast = self.maker(name, "Cast")
+        if cast is None or attributes_of(cast)["to"] != 1:
+            return None
+        stored = self.array(cast.input[0])
+        return None if stored is None else stored.astype(np.float32)
 
     def shape4(self, name: str) -> tuple[int, int, int, int] | None:
         """(N, C, H, W) of a picture-like tensor whose C, H and W are known (N may be 0), else None."""
@@ -130,7 +138,7 @@ class Net:
         return self.add("Reshape", [name, to], shape, wish)
 
     def replace(self, old: str, new: str) -> None:
-        """Let everybody who reads ``old`` read ``new``; an output of the graph keeps its name."""
+        """Let everybody who reads ``old`` read ``new``, which must not be made from it; a graph output keeps its name."""
         if old in self.pinned:
             maker, spare = self._makers[old], self.fresh(f"{old}/was")
             self._rename(maker.output, old, spare)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from segcam.errors import SegcamError
 from segcam.onnx_tools.check import compare, outputs, random_inputs
-from segcam.onnx_tools.rewrite import activations, linear, phases, pyramid
+from segcam.onnx_tools.rewrite import activations, gates, linear, phases, pools, pyramid, strips
 from segcam.onnx_tools.rewrite.net import Net
 
 if TYPE_CHECKING:
@@ -24,15 +24,32 @@ METADATA_KEY = "segcam_rewrites"
 #: The ``producer_name`` of graphs that Segcam's own builders make: the project's tests compare these.
 PRODUCER = "segcam"
 
+_Pass = Callable[[Net, "Runtime | None"], int]
+
+
+def _for_all(run: Callable[[Net], int]) -> _Pass:
+    return lambda net, runtime: run(net)
+
+
 #: What there is, by name, in the order in which they are tried. Each takes a Net and a runtime and says how often it
-#: changed something. Those in PER_RUNTIME gain or lose by the runtime, and run only where one is named (or they are).
-PASSES: dict[str, Callable[[Net, Runtime | None], int]] = {
-    "activations": lambda net, runtime: activations.run(net),
-    "linear": lambda net, runtime: linear.run(net),
-    "pyramid": lambda net, runtime: pyramid.run(net),
+#: changed something.
+PASSES: dict[str, _Pass] = {
+    "activations": _for_all(activations.run),
+    "linear": _for_all(linear.run),
+    "pyramid": _for_all(pyramid.run),
+    "pools": _for_all(pools.run),
     "phases": lambda net, runtime: phases.run(net, phases.GAINS[runtime or "onnxruntime"]),
+    "gates": _for_all(gates.run),
+    "means": _for_all(pools.run_means),
+    "strips": _for_all(strips.run),
 }
-PER_RUNTIME = {"phases"}
+
+#: The passes that gain wherever a network runs, and those that do in one runtime (measured: benchmarks/networks.json).
+EVERYWHERE = ("activations", "linear", "pyramid", "pools")
+BY_RUNTIME: dict[Runtime, tuple[str, ...]] = {
+    "openvino": (*EVERYWHERE, "phases", "means", "strips"),
+    "onnxruntime": (*EVERYWHERE, "phases", "gates"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +72,16 @@ def rewrite(
 ) -> Rewritten:
     """The same function, computed in less time. ``model`` itself is not changed.
 
-    ``passes`` are names of PASSES (None: all that fit ``runtime``); those that the model's metadata says it has been
-    through are left out, and the result's metadata names what was done. With ``check`` the result is compared with the
-    original on random input (ONNX Runtime, some seconds for a large network) and what differs is not kept. Nothing is
-    rewritten where no pattern is found, in which case nothing is compared either. Raises KeyError for unknown names.
+    ``passes`` are names of PASSES (None: all that gain in ``runtime``, or everywhere). Those that the model's metadata
+    says it has been through are left out, and the result's metadata names what was done. With ``check`` the result is
+    compared with the original on random input (ONNX Runtime, some seconds for a large network) and what differs is not
+    kept. Where no pattern is found nothing is compared either. Raises KeyError for unknown names.
     """
-    names = [name for name in PASSES if runtime or name not in PER_RUNTIME] if passes is None else list(passes)
+    if passes is None:
+        passes = BY_RUNTIME[runtime] if runtime else EVERYWHERE
     already = rewrites_of(model)
     done: list[tuple[str, onnx.ModelProto]] = []
-    for name in names:
+    for name in passes:
         if name in already:
             continue
         net = Net(done[-1][1] if done else model)

@@ -6,9 +6,9 @@ columns apart, so its share of the output is a product of small matrices:
 
     sum over (i, j) of  (S_i R) (W_ij p) (S_j C)'
 
-with R and C the enlargement of p along rows and columns, W_ij the layer's weights at place (i, j) of its window, and S_i
-the shift to that place with zeros coming in from outside. For PSPNet at 512x512 that is 0.1 in the place of 38.7 thousand
-million multiplications (of 178 in all).
+with R and C the enlargement of p along rows and columns, W_ij the layer's weights at place (i, j) of its window, and
+S_i the shift to that place with zeros coming in from outside. For PSPNet at 512x512 that is 0.1 in the place of 38.7
+thousand million multiplications (of 178 in all).
 """
 
 from __future__ import annotations

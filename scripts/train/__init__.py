@@ -1,0 +1,1 @@
+"""The parts of ``scripts/train_street.py``. ``augment``, ``feed`` and ``progress`` work without PyTorch."""
