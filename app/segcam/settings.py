@@ -93,7 +93,7 @@ class Settings:
     source: str = _option(
         "",
         "input",
-        "video or image file, image folder, rtsp:// or http:// URL, camera (0 or /dev/video0); street: and test: are made up",
+        "video or image file, image folder, rtsp:// or http:// URL, camera (0 or /dev/video0), street: or test:",
         metavar="SOURCE",
         short="-s",
     )
