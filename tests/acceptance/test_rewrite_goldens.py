@@ -8,7 +8,7 @@ import pytest
 from golden_networks import GOLDENS, Golden, golden_weights, network_input, run
 
 from segcam.networks.architecture import build
-from segcam.onnx_tools.rewrite import BY_RUNTIME, Runtime, gates, phases, pools, rewrite, strips
+from segcam.onnx_tools.rewrite import BY_RUNTIME, Runtime, gates, phases, pools, pyramid, rewrite, strips
 
 FILES = sorted(GOLDENS.glob("*.npz"))
 
@@ -21,6 +21,7 @@ def at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     monkeypatch.setattr(phases, "GAINS", eager)
     monkeypatch.setattr(pools, "_FEW", 0)
+    monkeypatch.setattr(pyramid.run, "__defaults__", (1,))
     monkeypatch.setattr(gates.run, "__defaults__", (1,))
     monkeypatch.setattr(strips.run, "__defaults__", (1, 100_000))
 

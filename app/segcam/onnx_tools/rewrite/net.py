@@ -138,7 +138,7 @@ class Net:
         return self.add("Reshape", [name, to], shape, wish)
 
     def replace(self, old: str, new: str) -> None:
-        """Let everybody who reads ``old`` read ``new``, which is not made from it; an output of the graph keeps its name."""
+        """Let everybody who reads ``old`` read ``new``, which is not made from it. A graph's output keeps its name."""
         if old in self.pinned:
             maker, spare = self._makers[old], self.fresh(f"{old}/was")
             self._rename(maker.output, old, spare)

@@ -28,19 +28,23 @@ if TYPE_CHECKING:
 #: A part counts as few cells where the output has at least this many times as many.
 _FEWER = 16
 
+#: Multiplications to be spared from which on it pays: Fast-SCNN at 1024x2048 (302 million) gains 2 to 4 %, at 512x1024
+#: (75 million) nothing.
+LARGE = 150_000_000
 
-def run(net: Net) -> int:
+
+def run(net: Net, large: int = LARGE) -> int:
     """Rewrite every layer that reads enlarged means of few cells; how many such means there were."""
     changed = 0
     for node in list(net.nodes):
         layer = conv_of(net, node)
         if layer is not None and layer.groups == 1:
-            changed += _rewrite(net, layer)
+            changed += _rewrite(net, layer, large)
     net.prune()
     return changed
 
 
-def _rewrite(net: Net, layer: Conv) -> int:
+def _rewrite(net: Net, layer: Conv, large: int) -> int:
     concat = net.maker(layer.node.input[0], "Concat")
     if concat is None or not net.private(concat.output[0]) or attributes_of(concat).get("axis") not in (1, -3):
         return 0
@@ -56,6 +60,9 @@ def _rewrite(net: Net, layer: Conv) -> int:
     name = layer.node.name or layer.node.output[0]
     shape = net.shape4(layer.node.output[0])
     assert shape is not None
+    spared = sum(layer.weight[:, begin:end].size for _, begin, end in few) * shape[2] * shape[3]
+    if spared < large:
+        return 0
     across, down = [], []
     for number, (part, begin, end) in enumerate(few):
         node = net.maker(part)
