@@ -91,6 +91,7 @@ class Run:
 
     def __init__(self, given: argparse.Namespace) -> None:
         import torch
+
         from train.feed import Feed, Plan
         from train.learning import Average, Balance, held_out_scenes, initialise, parameter_groups
         from train.network import MobileV3Small
@@ -165,6 +166,7 @@ class Run:
     def learn(self, rgb: Any, labels: Any, stage: Stage) -> float:
         """One step; returns its loss."""
         import torch
+
         from train.learning import loss_of, prepared, rate_at
 
         for group in self.optimiser.param_groups:
@@ -202,6 +204,7 @@ class Run:
         """The averaged weights on the held-out scenes: into the log, the curve and demo.pt."""
         import cv2
         import torch
+
         from train.learning import CLASSES, evaluate
         from train.progress import draw_curve, write_whole
 
@@ -229,6 +232,7 @@ class Run:
     def save(self) -> None:
         """All that --resume needs, into last.pt."""
         import torch
+
         from train.progress import write_whole
 
         everything = {

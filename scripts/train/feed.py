@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
+
 from train.augment import IGNORED, Pixels, crop, disturb
 
 #: Scenes to train on have seeds below, scenes to evaluate on have seeds from here on.

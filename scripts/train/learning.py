@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from train.augment import IGNORED, Pixels
-from train.feed import HELD_OUT, Render, Scene, street
 
 from segcam.classes import CITYSCAPES
 from segcam.evaluation.scores import Confusion, Scores
 from segcam.onnx_tools.spec import IMAGENET_MEAN, IMAGENET_STD
+from train.augment import IGNORED, Pixels
+from train.feed import HELD_OUT, Render, Scene, street
 
 CLASSES = len(CITYSCAPES)
 #: The size that the demo's network takes.

@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from train import depthwise
 
 from segcam.networks import fastseg
 from segcam.networks.architecture import NetworkOptions, checkpoint_tensors
+from train import depthwise
 
 MODEL = "MobileV3Small"
 _TRUNK_EPS = 1e-3

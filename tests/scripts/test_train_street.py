@@ -227,10 +227,9 @@ def torch() -> ModuleType:
 
 @pytest.fixture
 def network(torch: ModuleType) -> Any:
-    from train.network import MODEL, MobileV3Small
-
     from segcam.networks.architecture import NetworkOptions, expected_tensors
     from segcam.networks.state import random_state
+    from train.network import MODEL, MobileV3Small
 
     made = MobileV3Small()
     state = random_state(expected_tensors(NetworkOptions(MODEL, 19, 64)), 3)
@@ -270,6 +269,7 @@ def test_it_computes_what_the_exported_network_does(torch: ModuleType, network: 
 @pytest.mark.parametrize("half", [False, True])
 def test_the_fast_convolution_is_the_slow_one(torch: ModuleType, channels: int, dilation: int, half: bool) -> None:
     from torch.nn import functional
+
     from train import depthwise
 
     if depthwise.kernels() is None:
