@@ -63,7 +63,7 @@ def _emit(x: NDArray, y: NDArray, value: NDArray, out: NDArray, source: NDArray,
     ) - (value[2, 1] / value[2, 0] - value[0, 1] / value[0, 0]) * (
         value[1, 2] / value[1, 0] - value[0, 2] / value[0, 0]
     )
-    row[21] = 0.5 * math.log2(max(abs(texels / det), 1e-12))
+    row[21] = 0.5 * np.log2(max(abs(texels / det), 1e-12))
     source[count] = triangle
     return count + 1
 

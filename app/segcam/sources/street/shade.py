@@ -185,10 +185,10 @@ def shade(
                 if not again or (column & 7) == 0:
                     ux, uy = (s1 - u * s0) * z, (screen[which, 10] - u * screen[which, 7]) * z
                     vx, vy = (s2 - v * s0) * z, (screen[which, 13] - v * screen[which, 7]) * z
-                    lod = 0.5 * math.log2(max(abs(ux * vy - uy * vx), 1e-14)) + 0.15
+                    lod = 0.5 * np.log2(max(abs(ux * vy - uy * vx), 1e-14)) + 0.15
                     if flags & 32:
                         # What streaks past the camera is soft within its own face; its edges stay where they are.
-                        lod += math.log2(1.0 + blur * (abs(ray_x) + abs(ray_y)) * a0)
+                        lod += np.log2(1.0 + blur * (abs(ray_x) + abs(ray_y)) * a0)
                     previous = which
                 red, green, blue, alpha = _texel(texels, table, texture, lod, u, v)
                 part = one if flags & 1 else alpha * np.float32(1 / 255)
