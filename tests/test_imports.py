@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "app" / "segcam"
 
 #: What everybody may use.
-WORDS = {"errors", "classes", "frame", "controls", "geometry"}
+WORDS = {"errors", "classes", "frame", "controls", "geometry", "writing"}
 
 #: What each part may import besides WORDS (for the words themselves: all that they may import).
 ALLOWED: dict[str, set[str]] = {
@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "frame": {"errors", "classes", "kernels"},
     "controls": set(),
     "geometry": {"errors"},
+    "writing": set(),
     "settings": {"errors"},
     "config": {"errors", "settings"},
     "sources": set(),

@@ -15,6 +15,7 @@ from segcam import __version__
 from segcam.engines.base import EngineInfo
 from segcam.errors import SinkError
 from segcam.metrics import Metrics, Summary
+from segcam.writing import whole_file
 
 GLOSSARY = {
     "network only": "frames per second of the network by itself, its inputs already in place",
@@ -160,9 +161,8 @@ def write_json(report: Mapping[str, Any], path: str) -> None:
     target = Path(path)
     try:
         target.absolute().parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(target.name + ".part")
-        temporary.write_text(document, "utf-8")
-        temporary.replace(target)
+        with whole_file(target) as temporary:
+            temporary.write_text(document, "utf-8")
     except OSError as error:
         raise SinkError(
             f"the report cannot be written to {path}: {error}", "Choose another file with --json."

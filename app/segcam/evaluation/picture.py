@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from segcam.evaluation.compare import Worst
 from segcam.evaluation.scores import Scores
 from segcam.legend import drawable
 from segcam.sinks.files import write_error
+from segcam.writing import whole_file
 
 Picture = NDArray[np.uint8]
 
@@ -108,16 +108,9 @@ def write_png(path: Path, picture: Picture) -> None:
     done, data = cv2.imencode(".png", picture)
     if not done:
         raise SinkError(f"{path} cannot be written as PNG")
-    partial = path.with_name(f".{path.name}.part")
     try:
-        try:
-            with partial.open("wb") as file:
-                file.write(data.tobytes())
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(path) as temporary:
+            temporary.write_bytes(data.tobytes())
     except OSError as error:
         raise write_error(path, error) from error
 

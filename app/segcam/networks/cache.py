@@ -25,6 +25,7 @@ from typing import BinaryIO
 
 from segcam.errors import ZooError
 from segcam.networks.zoo import ZooEntry
+from segcam.writing import whole_file
 
 FOLDER_VARIABLE = "SEGCAM_CACHE"
 _ELSEWHERE = f"Name a folder that can be written: export {FOLDER_VARIABLE}=/path/to/folder"
@@ -169,12 +170,8 @@ def _temporary(path: Path) -> Path:
 
 def write_json(path: Path, document: object) -> None:
     """Whole or not at all. Raises OSError."""
-    temporary = _temporary(path)
-    try:
+    with whole_file(path, sync=False) as temporary:
         temporary.write_text(json.dumps(document) + "\n", "utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def wrong_file(entry: ZooEntry, found: Receipt, what: str) -> ZooError:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segcam.errors import EngineError
+from segcam.writing import whole_file
 
 if TYPE_CHECKING:
     import onnx
@@ -31,13 +31,6 @@ def save_model(model: onnx.ModelProto, path: Path) -> int:
         )
     document = model.SerializeToString(deterministic=True)
     onnx.checker.check_model(document, full_check=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(document)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(document)
     return size

@@ -13,6 +13,7 @@ from segcam.errors import SinkError
 from segcam.frame import Segmentation
 from segcam.sinks.base import RunStats, StreamInfo
 from segcam.sinks.files import check_writable, make_folder, write_error
+from segcam.writing import whole_file
 
 Picture = Literal["overlay", "colors", "labels"]
 #: ``folder``: files named after the frames; ``pattern``: a name with %d; ``still``: one file, one frame.
@@ -68,13 +69,10 @@ class ImageSink:
         path = self._next_path(segmentation)
         data = self._encoded(segmentation)
         make_folder(path.absolute().parent)
-        partial = path.with_name(f".{path.name}.part")
         try:
-            try:
-                partial.write_bytes(data)
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+            # Waiting for the disk at every frame would cost more than the network does.
+            with whole_file(path, sync=False) as temporary:
+                temporary.write_bytes(data)
         except OSError as error:
             raise write_error(path, error, f"{self._images} images before it are complete.") from error
         self._images += 1
