@@ -65,7 +65,7 @@ class Plan:
 def plan(seed: int) -> Plan:
     throw = Dice(seed, 1)
     wide = throw.chance(0.22)
-    district = throw.pick(("city", "city", "city", "city", "suburb", "suburb", "park", "works"))
+    district = throw.pick(("city", "city", "city", "city", "city", "suburb", "suburb", "park", "works"))
     walls: list[RGB] = [
         (1.0, 0.95, 0.84), (0.96, 0.88, 0.70), (0.92, 0.80, 0.70), (0.86, 0.86, 0.86), (0.74, 0.55, 0.46),
         (0.70, 0.44, 0.36), (0.84, 0.86, 0.78), (0.78, 0.82, 0.88), (0.66, 0.62, 0.58), (1.0, 1.0, 0.97),
@@ -86,7 +86,7 @@ def plan(seed: int) -> Plan:
         pavement=verge + throw.between(2.4, 4.6),
         verge=verge,
         district=district,
-        trees=throw.between(0.35, 1.0),
+        trees=throw.between(0.25, 0.9),
         people=throw.between(0.5, 1.5),
         traffic=throw.between(0.4, 1.2),
         parked=throw.between(0.25, 0.85),

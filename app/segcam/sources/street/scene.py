@@ -67,7 +67,7 @@ def _plots(build: Builder, street: Plan, chunk: int, side: int, begin: float) ->
             _bushes(build, throw, side, edge + 1, edge + 9, z, end, throw.whole(1, 6))
         z = end
     back = edge + throw.between(20, 34)
-    if throw.chance(0.75):
+    if throw.chance(0.9):
         block(build, throw, side, back, begin + 1, CHUNK_M - 2, throw.pick(street.house), throw.whole(2, 6))
     _trees(build, throw, side, edge + 15, back + 10, begin, CHUNK_M, throw.whole(1, 4), 0.9, 1.4)
 
@@ -151,9 +151,9 @@ def _pavement(build: Builder, street: Plan, chunk: int, side: int, begin: float)
                 build.add(
                     moved(bicycle(throw.whole(0, 15)), at, KERB_M, start + 0.75 * n, lean + throw.between(-0.1, 0.1))
                 )
-    if throw.chance(0.35):
+    if throw.chance(0.55):
         start = throw.between(begin, CHUNK_M - 6)
-        for n in range(throw.whole(1, 3)):
+        for n in range(throw.whole(1, 4)):
             at = side * (kerb + 0.7)
             build.add(moved(motorcycle(throw.whole(0, 15)), at, KERB_M, start + 1.1 * n, throw.between(0.7, 1.2)))
 
@@ -169,9 +169,9 @@ def _parked(build: Builder, street: Plan, chunk: int, side: int, begin: float) -
         long = 5.3
         if throw.chance(street.parked):
             skew = turn + throw.between(-0.03, 0.03)
-            if kind < 0.90:
+            if kind < 0.86:
                 build.add(moved(car(throw.whole(0, 4), throw.whole(0, 14)), x, 0, z + 2.5, skew))
-            elif kind < 0.95 and z < last - 11:
+            elif kind < 0.91 and z < last - 11:
                 long = 11.0
                 build.add(moved(lorry(throw.whole(0, 7), throw.whole(0, 14)), x, 0, z + 5.0, skew))
             else:
@@ -201,7 +201,7 @@ def _corner(build: Builder, street: Plan, chunk: int) -> None:
             kind = throw.unit()
             if kind < 0.72:
                 mesh, long = car(throw.whole(0, 4), throw.whole(0, 14)), 6.3
-            elif kind < 0.86:
+            elif kind < 0.84:
                 mesh, long = lorry(throw.whole(0, 7), throw.whole(0, 14)), 12.0
             else:
                 mesh, long = bus(throw.whole(0, 15)), 14.0

@@ -40,11 +40,11 @@ def _slots(origin: float, spacing: float, low: float, high: float) -> Iterator[i
 
 def _vehicle(throw: Dice) -> Mesh:
     kind = throw.unit()
-    if kind < 0.72:
+    if kind < 0.66:
         return car(throw.whole(0, 4), throw.whole(0, 14))
-    if kind < 0.83:
+    if kind < 0.77:
         return lorry(throw.whole(0, 7), throw.whole(0, 14))
-    if kind < 0.89:
+    if kind < 0.88:
         return bus(throw.whole(0, 15))
     return motorcyclist(throw.whole(0, 31))
 

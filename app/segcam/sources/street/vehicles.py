@@ -292,14 +292,9 @@ def _coach(
             )
 
 
-_LIVERY: tuple[RGB, ...] = (
-    (0.86, 0.74, 0.16),
-    (0.80, 0.14, 0.12),
-    (0.16, 0.32, 0.62),
-    (0.92, 0.92, 0.9),
-    (0.2, 0.5, 0.34),
-    (0.9, 0.5, 0.14),
-)
+#: Towns paint the two apart, and at a distance little else tells them apart.
+_BUSES: tuple[RGB, ...] = ((0.80, 0.14, 0.12), (0.92, 0.92, 0.9), (0.2, 0.5, 0.34))
+_TRAMS: tuple[RGB, ...] = ((0.86, 0.74, 0.16), (0.16, 0.32, 0.62), (0.9, 0.5, 0.14))
 
 
 @lru_cache(16)
@@ -307,9 +302,7 @@ def bus(kind: int) -> Mesh:
     throw = Dice(333, kind)
     length = throw.between(10.5, 12.5)
     build = Builder()
-    _coach(
-        build, "bus", BUS, _LIVERY[kind % len(_LIVERY)], -length / 2, length / 2, throw.between(3.0, 3.3), 1.27, 0.32
-    )
+    _coach(build, "bus", BUS, _BUSES[kind % len(_BUSES)], -length / 2, length / 2, throw.between(3.0, 3.3), 1.27, 0.32)
     for z in (-length / 2 + 3.0, length / 2 - 2.6):
         wheel_pair(build, z, 0.48, 1.26, BUS)
     return build.mesh()
@@ -319,7 +312,7 @@ def bus(kind: int) -> Mesh:
 def tram(kind: int) -> Mesh:
     throw = Dice(335, kind)
     build = Builder()
-    paint = _LIVERY[(kind * 5 + 1) % len(_LIVERY)]
+    paint = _TRAMS[kind % len(_TRAMS)]
     joint = Surface(TEXTURE["plain"], TRAIN, (0.12, 0.12, 0.13))
     length, parts = throw.between(8.0, 9.5), throw.whole(2, 4)
     start = -parts * length / 2
