@@ -47,6 +47,16 @@ class EngineError(SegcamError, RuntimeError):
     """A network that cannot be loaded or run."""
 
 
+class CudaError(EngineError):
+    """An NVIDIA GPU, its driver or a call to it that does not work. ``name`` is the driver's word for it, such as
+    ``CUDA_ERROR_OUT_OF_MEMORY``; empty where the driver was not reached.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, name: str = "") -> None:
+        super().__init__(message, hint)
+        self.name = name
+
+
 class SpecError(SegcamError, ValueError):
     """A ModelSpec that is malformed or does not fit its network."""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import standin_cuda
 
 from segcam.cli import doctor, machine
 from segcam.cli.probes import PACKAGES, Check, look
@@ -164,8 +165,22 @@ def test_a_failing_nvidia_smi_is_no_gpu(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_verdict_names_the_gpu_only_when_all_of_it_is_there() -> None:
     gpu = [Check("GPU", "ok", "x"), Check("TensorRT", "ok", "11"), Check("cuda-bindings", "ok", "13")]
-    assert "and on the GPU" in doctor._verdict({"gpu": gpu}, True)
-    assert "and on the GPU" not in doctor._verdict({"gpu": gpu[:2]}, True)
+    works = Check("cuda-bindings works", "ok", "opens x")
+    assert "and on the GPU" in doctor._verdict({"gpu": [*gpu, works]}, True)
+    assert "and on the GPU" not in doctor._verdict({"gpu": gpu}, True)
+    assert "and on the GPU" not in doctor._verdict({"gpu": [*gpu[:1], works]}, True)
+
+
+@pytest.mark.parametrize(("title", "kind"), [("PyCUDA", "pycuda"), ("cuda-bindings", "cuda-python")])
+def test_a_cuda_library_says_whether_it_opens_the_gpu(monkeypatch: pytest.MonkeyPatch, title: str, kind: str) -> None:
+    gpu = standin_cuda.install(monkeypatch, (kind,), name="NVIDIA Test")
+    package, works = look(title)
+    assert (package.state, works.name, works.state) == ("ok", f"{title} works", "ok")
+    assert works.found == "opens NVIDIA Test, 8.0 of 8.0 GiB free"
+    assert not any(gpu.leftovers().values())
+    gpu.fail("cuInit", error="CUDA_ERROR_NO_DEVICE")
+    _, works = look(title)
+    assert (works.state, "CUDA_ERROR_NO_DEVICE" in works.found, "nvidia-smi" in works.fix) == ("optional", True, True)
 
 
 def test_the_coloured_table_shows_every_row(capsys: pytest.CaptureFixture[str]) -> None:

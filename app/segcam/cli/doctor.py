@@ -116,7 +116,7 @@ def _verdict(groups: dict[str, list[Check]], works: bool) -> str:
         lacking = [check.name for checks in groups.values() for check in checks if check.state == "missing"]
         return f"Segcam cannot run yet: {', '.join(lacking)}. Each row above ends in what to do."
     on_gpu = {check.name for check in groups["gpu"] if check.state == "ok"}
-    if {"GPU", "TensorRT"} <= on_gpu and on_gpu & {"PyCUDA", "cuda-bindings"}:
+    if {"GPU", "TensorRT"} <= on_gpu and on_gpu & {"PyCUDA works", "cuda-bindings works"}:
         return "Segcam can run here, on the CPU and on the GPU."
     return "Segcam can run here on the CPU. The GPU path lacks what is marked optional under gpu."
 

@@ -141,9 +141,28 @@ def _cv2(module: Any) -> list[Check]:
     return [Check("OpenCV window backend", "optional", "none: this OpenCV cannot open windows", fix)]
 
 
+def _pycuda(module: Any) -> list[Check]:
+    return [_opens("PyCUDA", "pycuda")]
+
+
 def _cuda_bindings(module: Any) -> list[Check]:
-    import_module("cuda.bindings.driver")
-    return []
+    return [_opens("cuda-bindings", "cuda-python")]
+
+
+def _opens(title: str, kind: Literal["pycuda", "cuda-python"]) -> Check:
+    """Whether Segcam gets at the GPU through one of the two libraries."""
+    from segcam.errors import SegcamError
+    from segcam.kernels.cuda.driver import open_driver
+
+    try:
+        driver = open_driver(kind)
+        with driver.current():
+            free, total = driver.memory()
+        driver.close()
+    except SegcamError as error:
+        return Check(f"{title} works", "optional", error.message, error.hint)
+    found = f"opens {driver.device.name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    return Check(f"{title} works", "ok", found)
 
 
 PACKAGES: dict[str, Package] = {
@@ -159,7 +178,7 @@ PACKAGES: dict[str, Package] = {
         Package("rich", "rich", "rich", True),
         Package("jsonschema", "jsonschema", "jsonschema", True),
         Package("TensorRT", "tensorrt", "tensorrt", False),
-        Package("PyCUDA", "pycuda.driver", "pycuda", False),
+        Package("PyCUDA", "pycuda.driver", "pycuda", False, _pycuda),
         Package("cuda-bindings", "cuda.bindings", "cuda-bindings", False, _cuda_bindings),
     )
 }
