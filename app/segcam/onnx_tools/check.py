@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +55,10 @@ def random_inputs(model: onnx.ModelProto, seed: int = 0) -> dict[str, NDArray[An
     return made
 
 
-def outputs(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    """What ``model`` gives for ``inputs``. Raises MissingDependencyError, and EngineError where it cannot run."""
+def runner(model: onnx.ModelProto, *, exact: bool = False) -> Callable[[dict[str, NDArray[Any]]], list[NDArray[Any]]]:
+    """``model`` loaded: a function from inputs by name to the outputs in order. ``exact`` runs the graph as it stands,
+    without optimisations. Raises MissingDependencyError, and EngineError where it cannot load or run.
+    """
     try:
         import onnxruntime as ort
     except ImportError as error:
@@ -64,12 +67,35 @@ def outputs(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]]) -> list[NDA
         ) from None
     settings = ort.SessionOptions()
     settings.log_severity_level = 4
+    if exact:
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+
+    def failed(error: Exception) -> EngineError:
+        line = str(error).strip().splitlines()[0][:300]
+        return EngineError(f"ONNX Runtime cannot run the network: {line}", "Check the file.")
+
     try:
         session = ort.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
-        return [np.asarray(output) for output in session.run(None, inputs)]
     except Exception as error:  # ONNX Runtime's own error types share no base but Exception
-        line = str(error).strip().splitlines()[0][:300]
-        raise EngineError(f"ONNX Runtime cannot run the network: {line}", "Check the file.") from None
+        raise failed(error) from None
+
+    def run(inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        try:
+            found = [np.asarray(output) for output in session.run(None, inputs)]
+        except Exception as error:  # likewise
+            raise failed(error) from None
+        # An input that is an output, too, may come back as it was given, without holding on to its memory.
+        return [
+            np.array(output) if any(np.may_share_memory(output, given) for given in inputs.values()) else output
+            for output in found
+        ]
+
+    return run
+
+
+def outputs(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """What ``model`` gives for ``inputs``. Raises MissingDependencyError, and EngineError where it cannot run."""
+    return runner(model)(inputs)
 
 
 def compare(first: list[NDArray[Any]], second: list[NDArray[Any]]) -> Difference:

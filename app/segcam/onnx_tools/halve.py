@@ -61,7 +61,7 @@ def halve_weights(model: onnx.ModelProto) -> Halved:
         if tensor.data_type != TensorProto.FLOAT or prod(tensor.dims) <= _FEW:
             continue
         full = numpy_helper.to_array(tensor)
-        reason = _reason(full)
+        reason = unheld(full)
         if reason:
             kept[tensor.name] = reason
             continue
@@ -106,7 +106,7 @@ def widen_weights(model: onnx.ModelProto) -> int:
     return len(widened)
 
 
-def _reason(full: _Array) -> str:
+def unheld(full: _Array) -> str:
     """Why halves would hold ``full`` badly, or "" where they hold it well."""
     largest = float(np.abs(full).max(initial=0.0))
     if largest > float(np.finfo(np.float16).max):
