@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gpu_faces import parametrize as pytest_generate_tests  # noqa: F401
+from gpu_faces import tensorrt_face  # noqa: F401
 from hypothesis import settings
 from pipeline_fakes import bench, files  # noqa: F401  # fixtures are found by being here
 from zoo_network import checkpoint_bytes, own_zoo  # noqa: F401

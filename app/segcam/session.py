@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -16,8 +15,9 @@ from segcam.controls import Controls
 from segcam.engines.base import Engine, EngineOptions
 from segcam.engines.factory import Runtime, make_engine
 from segcam.errors import UsageError
+from segcam.gpu_engine import gpu_engine
 from segcam.settings import Settings, parse_time
-from segcam.sources.base import SourceOptions
+from segcam.sources.base import Source, SourceInfo, SourceOptions
 from segcam.zoo_engine import resolve_engine
 
 if TYPE_CHECKING:
@@ -60,20 +60,35 @@ def source_options(settings: Settings) -> SourceOptions:
 
 
 @contextmanager
+def said_if_slow(say: Callable[[str], None], line: str) -> Iterator[None]:
+    """``say`` hears ``line`` if what is done inside takes longer than a moment."""
+    timer = threading.Timer(1.5, say, [line])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
 def compiled_kernels(say: Callable[[str], None]) -> Iterator[None]:
     """Import the CPU kernels, which compiles them the first time; ``say`` so when it takes longer than a moment."""
-    timer = threading.Timer(1.5, say, ["compiling Segcam's kernels for this machine, once (10 to 30 seconds) ..."])
-    timer.daemon = True
-    if "segcam.kernels.cpu.labels" not in sys.modules:
-        timer.start()
-    try:
+    with said_if_slow(say, "compiling Segcam's kernels for this machine, once (10 to 30 seconds) ..."):
         import segcam.kernels.cpu.blend
         import segcam.kernels.cpu.color
         import segcam.kernels.cpu.labels
         import segcam.kernels.cpu.preprocess  # noqa: F401  # importing is compiling
-    finally:
-        timer.cancel()
     yield
+
+
+def open_source(source: Source, say: Callable[[str], None]) -> SourceInfo:
+    """``source.open()``; what draws streets is compiled there the first time, and ``say`` hears so."""
+    from segcam.sources.street import StreetSource
+
+    line = "compiling what draws streets for this machine, once (10 to 20 seconds) ..."
+    with said_if_slow(say, line) if isinstance(source, StreetSource) else nullcontext():
+        return source.open()
 
 
 @dataclass
@@ -92,7 +107,8 @@ class Network:
         begun = time.perf_counter()
         options = engine_options(settings)
         path = resolve_engine(settings.engine, options.size, say, offline=settings.offline)
-        engine = make_engine(str(path), options, warn, cast(Runtime, settings.runtime))
+        runtime = cast(Runtime, settings.runtime)
+        engine = gpu_engine(path, options, runtime, say, warn) or make_engine(str(path), options, warn, runtime)
         engine.activate()
         try:
             with compiled_kernels(say):

@@ -113,12 +113,22 @@ class Settings:
     engine: str = _option(
         "",
         "engine",
-        "the network: an .onnx file, or a name that 'segcam models' lists",
+        "the network: an .onnx file, a .plan, a name that 'segcam models' lists, or demo",
         metavar="FILE|NAME",
         short="-e",
     )
-    runtime: str = _option("auto", "engine", "what runs an ONNX network", choices=("auto", "openvino", "onnxruntime"))
-    device: str = _option("CPU", "engine", "OpenVINO device; 'segcam doctor' lists them", metavar="NAME")
+    runtime: str = _option(
+        "auto",
+        "engine",
+        "what runs an ONNX network; auto is TensorRT where it and an NVIDIA GPU are there, else OpenVINO",
+        choices=("auto", "tensorrt", "openvino", "onnxruntime"),
+    )
+    device: str = _option(
+        "",
+        "engine",
+        "cuda:0 for TensorRT, or an OpenVINO device that 'segcam doctor' lists; empty is what the runtime takes",
+        metavar="NAME",
+    )
     precision: str = _option(
         "auto",
         "engine",

@@ -9,18 +9,19 @@ from numpy.typing import NDArray
 
 from segcam.onnx_tools.spec import ModelSpec
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8", "fp8"]
 Layout = Literal["NCHW", "NHWC"]
 
 
 @dataclass(frozen=True)
 class EngineOptions:
     """``precision`` is what was asked for (``auto``: what the processor does well); ``threads`` and ``requests`` 0 mean
-    "as the runtime thinks best". ``size`` (height, width) fixes an input that the graph leaves open, None: as the spec
-    says. ``spec`` names a ModelSpec file."""
+    "as the runtime thinks best"; ``device`` "" is the runtime's usual one: the CPU, or the first GPU for TensorRT.
+    ``size`` (height, width) fixes an input that the graph leaves open, None: as the spec says. ``spec`` names a
+    ModelSpec file."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    device: str = "CPU"
+    device: str = ""
     threads: int = 0
     requests: int = 0
     cut_head: bool = True
@@ -82,8 +83,8 @@ class Engine(Protocol):
 
     There are ``info.requests`` slots, each with an input array (``input(slot)``, host memory, shaped and typed as the
     network wants) that belongs to the engine. ``start`` runs a slot's input without waiting; ``ready`` says whether it
-    is done; ``wait`` returns its output (host memory, valid until the slot is started again; bfloat16 scores come as
-    uint16 of the same bits, NumPy having no such type) and raises EngineError;
+    is done; ``wait`` returns its output (host memory, valid until the slot is started again; bfloat16 scores in NHWC
+    come as uint16 of the same bits, NumPy having no such type, in NCHW widened to float32) and raises EngineError;
     ``elapsed_ms`` is what the network itself took for the slot's last run. A slot is used by one thread at a time.
     """
 

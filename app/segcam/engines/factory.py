@@ -8,23 +8,34 @@ from pathlib import Path
 from typing import Literal
 
 from segcam.engines.base import Engine, EngineOptions
-from segcam.errors import EngineError, MissingDependencyError
+from segcam.engines.manifest import is_plan
+from segcam.errors import EngineError, MissingDependencyError, UsageError
 
-Runtime = Literal["auto", "openvino", "onnxruntime"]
+Runtime = Literal["auto", "tensorrt", "openvino", "onnxruntime"]
 
 
 def make_engine(name: str, options: EngineOptions, warn: Callable[[str], None], runtime: Runtime = "auto") -> Engine:
-    """An engine, not yet active, for an ``.onnx`` file. ``auto`` is OpenVINO, else ONNX Runtime with a warning.
+    """An engine, not yet active, for a TensorRT plan or an ``.onnx`` file, which ``auto`` gives to OpenVINO, else to
+    ONNX Runtime with a warning.
 
-    Raises EngineError for TensorRT plans, MissingDependencyError when no runtime is installed.
+    Raises UsageError where file and runtime don't fit, MissingDependencyError when no runtime is installed.
     """
     path = Path(name)
-    if path.suffix.lower() in (".plan", ".engine", ".trt"):
-        onnx = path.with_suffix(".onnx")
-        instead = onnx if onnx.is_file() else "MODEL.onnx"
-        raise EngineError(
-            f"{path} is a TensorRT plan, and TensorRT runs are not part of this version of Segcam",
-            f"Give the ONNX file that the plan was built from: segcam --engine {instead} --source ...",
+    if is_plan(path):
+        if runtime not in ("auto", "tensorrt"):
+            raise UsageError(
+                f"{path} is a TensorRT plan, which {runtime} cannot run",
+                f"Leave --runtime out, or give the ONNX file: segcam --engine MODEL.onnx --runtime {runtime}",
+            )
+        from segcam.engines.tensorrt import TensorRtEngine
+
+        return TensorRtEngine(path, options, warn)
+    if runtime == "tensorrt":
+        if not path.is_file():
+            raise EngineError(f"there is no file {path}", "Check the name after --engine.")
+        raise UsageError(
+            f"{path} is not a TensorRT plan, and TensorRT runs nothing else",
+            f"Build one: build-engine --onnx {path} --fp16",
         )
     if runtime == "auto":
         if find_spec("openvino"):

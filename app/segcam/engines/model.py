@@ -19,6 +19,9 @@ from segcam.onnx_tools.spec import ModelSpec, resolve_spec
 if TYPE_CHECKING:
     import onnx
 
+#: Of an input, as the graph has it: NCHW or NHWC.
+Shape = tuple[int, int, int, int]
+
 _UINT8 = 2
 _DTYPES = {1: "float32", 10: "float16", _UINT8: "uint8"}
 
@@ -30,7 +33,7 @@ class PreparedModel:
     path: Path
     proto: onnx.ModelProto
     spec: ModelSpec
-    input_shape: tuple[int, int, int, int]
+    input_shape: Shape
     cut: HeadCut | None
     rewrites: tuple[str, ...] = ()
 
@@ -42,12 +45,26 @@ def prepare(
 
     Raises EngineError or SpecError with what is wrong and what to do.
     """
-    model = _load(path)
+    model = read_model(path)
+    spec, shape = describe(model, path, options, warn)
+    model, spec, cut = cut_or_keep(model, spec, options.cut_head)
+    if options.rewrite:
+        model = rewritten(model, path, warn, runtime)
+    return PreparedModel(path, model, spec, shape, cut, tuple(rewrites_of(model)))
+
+
+def describe(
+    model: onnx.ModelProto, path: Path, options: EngineOptions, warn: Callable[[str], None], batch: int = 1
+) -> tuple[ModelSpec, Shape]:
+    """The spec of ``model`` as far as its graph says more, and its input's shape, which is fixed in ``model`` by this.
+
+    Raises EngineError or SpecError for an input that is not one picture (``batch`` of them) of a known size.
+    """
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     takes_bytes = any(i.type.tensor_type.elem_type == _UINT8 for i in model.graph.input)
     spec = resolve_spec(path, metadata, options.spec, warn, takes_bytes=takes_bytes)
     tensor = _input(model, spec, path)
-    shape = _input_shape(tensor, spec, options, path)
+    shape = _input_shape(tensor, spec, options, path, batch)
     dtype = _DTYPES.get(tensor.type.tensor_type.elem_type)
     if dtype is None:
         raise EngineError(
@@ -64,21 +81,32 @@ def prepare(
         names = ", ".join(o.name for o in model.graph.output)
         warn(f"{path.name} has the outputs {names}: reading {output.name}. Name another in a spec (output.name).")
     read = replace(spec.output, name=output.name, kind=_kind(output, spec))
-    cut = cut_head(model, output.name, hw) if options.cut_head else None
-    if cut:
-        model, found = cut
-        read = replace(read, name=found.tensor, kind="logits", upsample=found.upsample)
-    else:
-        _only_output(model, output.name)
-    if options.rewrite:
-        model = _rewritten(model, path, warn, runtime)
-    done = tuple(rewrites_of(model))
-    return PreparedModel(path, model, replace(spec, input=fed, output=read), shape, cut[1] if cut else None, done)
+    return replace(spec, input=fed, output=read), shape
 
 
-def _rewritten(
-    model: onnx.ModelProto, path: Path, warn: Callable[[str], None], runtime: Runtime | None
+def cut_or_keep(
+    model: onnx.ModelProto, spec: ModelSpec, cut: bool
+) -> tuple[onnx.ModelProto, ModelSpec, HeadCut | None]:
+    """``model`` ending at its coarse scores if ``cut`` and a head is recognised, else at the spec's output alone (in
+    place); with the spec of what is left."""
+    assert spec.input.size
+    found = cut_head(model, spec.output.name, spec.input.size) if cut else None
+    if found is None:
+        _only_output(model, spec.output.name)
+        return model, spec, None
+    model, head = found
+    return model, spec_of_scores(spec, head), head
+
+
+def spec_of_scores(spec: ModelSpec, head: HeadCut) -> ModelSpec:
+    """``spec`` once its network ends where ``head`` was cut off."""
+    return replace(spec, output=replace(spec.output, name=head.tensor, kind="logits", upsample=head.upsample))
+
+
+def rewritten(
+    model: onnx.ModelProto, path: Path, warn: Callable[[str], None], runtime: Runtime | None = None
 ) -> onnx.ModelProto:
+    """``model`` after the exact rewrites, checked unless it is Segcam's own; ``warn`` hears of each one refused."""
     # Weights stored in half precision hide behind Casts.
     widen_weights(model)
     # What Segcam exports is known to come through unchanged; a stranger's network is compared on random input.
@@ -88,7 +116,8 @@ def _rewritten(
     return made.model
 
 
-def _load(path: Path) -> onnx.ModelProto:
+def read_model(path: Path, flag: str = "--engine") -> onnx.ModelProto:
+    """The ONNX file ``path``, given with ``flag``, weights in files of their own included. Raises EngineError."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -97,12 +126,12 @@ def _load(path: Path) -> onnx.ModelProto:
         near = get_close_matches(path.name, [p.name for p in folder.glob("*.onnx")], 1)
         raise EngineError(
             f"there is no file {path}",
-            f"Did you mean {folder / near[0]}?" if near else "Check the name after --engine.",
+            f"Did you mean {folder / near[0]}?" if near else f"Check the name after {flag}.",
         )
     if path.is_dir() or path.stat().st_size == 0:
         raise EngineError(
             f"{path} is {'a folder' if path.is_dir() else 'empty (0 bytes)'}, not an ONNX file",
-            "Name an .onnx file with --engine.",
+            f"Name an .onnx file with {flag}.",
         )
     try:
         model = onnx.load(os.fspath(path))
@@ -111,7 +140,7 @@ def _load(path: Path) -> onnx.ModelProto:
     except (DecodeError, UnicodeDecodeError) as error:
         raise EngineError(
             f"{path} is not an ONNX model ({str(error).strip() or 'it does not parse'})",
-            "Export the network to ONNX, or name the right file with --engine.",
+            f"Export the network to ONNX, or name the right file with {flag}.",
         ) from None
     except (OSError, onnx.checker.ValidationError) as error:
         raise EngineError(
@@ -138,9 +167,7 @@ def _input(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> onnx.ValueInf
     return inputs[0]
 
 
-def _input_shape(
-    tensor: onnx.ValueInfoProto, spec: ModelSpec, options: EngineOptions, path: Path
-) -> tuple[int, int, int, int]:
+def _input_shape(tensor: onnx.ValueInfoProto, spec: ModelSpec, options: EngineOptions, path: Path, batch: int) -> Shape:
     dims = [d.dim_value for d in tensor.type.tensor_type.shape.dim]
     if len(dims) != 4:
         raise EngineError(
@@ -169,11 +196,12 @@ def _input_shape(
                 f"{where} says {width}x{height}, but the input of {path.name} is fixed: {_show(dims)}",
                 "Export the network at that size, or leave the size out.",
             )
-    if dims[0] not in (0, 1):
+    if dims[0] not in (0, batch):
         raise EngineError(
-            f"{path.name}: its batch is fixed at {dims[0]}, expected 1", "Export the network with batch 1 or dynamic."
+            f"{path.name}: its batch is fixed at {dims[0]}, expected {batch}",
+            f"Export the network with batch {batch} or dynamic.",
         )
-    return (1, height, width, 3) if last else (1, 3, height, width)
+    return (batch, height, width, 3) if last else (batch, 3, height, width)
 
 
 def scores_layout(shape: tuple[int, ...], spec: ModelSpec) -> Layout:

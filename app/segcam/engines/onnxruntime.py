@@ -59,7 +59,7 @@ class OnnxRuntimeEngine(HostEngine):
                 f"{options.precision} was asked for, but ONNX Runtime computes in fp32 on a CPU",
                 "Use --precision fp32, or --runtime openvino.",
             )
-        if options.device.upper() not in ("CPU", "AUTO"):
+        if options.device.upper() not in ("", "CPU", "AUTO"):
             raise UsageError(
                 f"ONNX Runtime runs on the CPU here, not on {options.device!r}",
                 "Use --runtime openvino for other devices.",

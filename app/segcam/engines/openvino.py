@@ -42,7 +42,7 @@ class OpenVinoEngine(HostEngine):
             ) from None
         options = self._options
         core = ov.Core()
-        device = options.device.upper()
+        device = options.device.upper() or "CPU"
         if device.split(":")[0].split(".")[0] not in (
             "AUTO",
             "HETERO",
@@ -50,7 +50,7 @@ class OpenVinoEngine(HostEngine):
             *(d.split(".")[0] for d in core.available_devices),
         ):
             raise UsageError(
-                f"OpenVINO has no device {options.device!r} here, only: {', '.join(core.available_devices)}",
+                f"OpenVINO has no device {device!r} here, only: {', '.join(core.available_devices)}",
                 "Choose one of these with --device, or see 'segcam doctor'.",
             )
         self._model = prepare(self._path, options, self._warn, "openvino")
