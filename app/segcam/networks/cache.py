@@ -85,7 +85,7 @@ def locked(name: str, say: Callable[[str], None]) -> Iterator[None]:
                 say(f"another process is at work on {name}: waiting for it ...")
                 fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
-            say(f"{path.parent} has no file locks ({error.strerror}): don't start two downloads of {name} at once")
+            say(f"{path.parent} has no file locks ({error.strerror}): don't start two jobs on {name} at once")
         yield
 
 

@@ -61,7 +61,7 @@ def cut_head(model: onnx.ModelProto, output: str, input_hw: tuple[int, int]) -> 
     if mode is None or not _keeps_argmax(tail[::-1], constants, opset_of(model)):
         return None
     removed = (resize.op_type, *(node.op_type for node in reversed(tail)))
-    return _end_at(model, resize.input[0]), HeadCut(resize.input[0], mode, removed)
+    return end_at(model, resize.input[0]), HeadCut(resize.input[0], mode, removed)
 
 
 def _linear_mode(
@@ -203,7 +203,7 @@ def _inputs(node: onnx.NodeProto) -> Iterator[str]:
             yield from (value.name for value in graph.output)
 
 
-def _end_at(model: onnx.ModelProto, tensor: str) -> onnx.ModelProto:
+def end_at(model: onnx.ModelProto, tensor: str) -> onnx.ModelProto:
     """A copy whose only output is ``tensor``, without the nodes and initializers that no longer matter."""
     import onnx
     from onnx import helper, shape_inference

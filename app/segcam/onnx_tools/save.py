@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 _LARGEST = 2**31 - 1
 
 
-def save_model(model: onnx.ModelProto, path: Path) -> int:
-    """Check ``model`` (every shape inferred, strictly) and write it to ``path``; returns the number of bytes.
+def checked_bytes(model: onnx.ModelProto) -> bytes:
+    """``model`` as a file has it, after a check (every shape inferred, strictly); the same model gives the same bytes.
 
-    The same model always gives the same bytes. What was at ``path`` stays until the new file is complete. Raises
-    EngineError for a model beyond 2 GB, OSError where the file cannot be written.
+    Raises EngineError for a model beyond 2 GB, onnx's ValidationError or InferenceError where the check fails.
     """
     import onnx
 
@@ -31,6 +30,16 @@ def save_model(model: onnx.ModelProto, path: Path) -> int:
         )
     document = model.SerializeToString(deterministic=True)
     onnx.checker.check_model(document, full_check=True)
+    return document
+
+
+def save_model(model: onnx.ModelProto, path: Path) -> int:
+    """Check ``model`` and write it to ``path``; returns the number of bytes.
+
+    What was at ``path`` stays until the new file is complete. Raises as ``checked_bytes`` does, OSError where the file
+    cannot be written.
+    """
+    document = checked_bytes(model)
     with whole_file(path) as temporary:
         temporary.write_bytes(document)
-    return size
+    return len(document)

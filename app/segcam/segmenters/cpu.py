@@ -103,8 +103,7 @@ class CpuSegmenter:
             plan.preprocess(frame, target)
         else:
             plan.preprocess(frame, self._staging)
-            picture = self._staging if self._engine.spec.input.layout == "NCHW" else self._staging.transpose(0, 2, 3, 1)
-            target[...] = np.clip(np.rint(picture), 0, 255) if target.dtype == np.uint8 else picture
+            fill_input(target, self._staging, self._engine.spec.input.layout)
         self._engine.start(slot)
         timings = {"decode": frame.decode_ms, "preprocess": (time.perf_counter() - begun) * 1e3}
         self._flying.append((slot, frame, plan, timings))
@@ -196,6 +195,12 @@ class CpuSegmenter:
         channels_last = self._engine.info.output_layout == "NHWC"
         rows, cols = (taps(n, points, axis) for n, points, axis in zip(hw, grid, axes, strict=True))
         return _Plan(preprocess, hw, LabelMapper(rows, cols, channels_last=channels_last), rows.first, cols.first)
+
+
+def fill_input(target: NDArray[Any], picture: NDArray[np.float32], layout: Layout) -> None:
+    """Fill a network's input of any type in ``layout`` with a preprocessed ``picture``, (1, 3, H, W)."""
+    fed = picture if layout == "NCHW" else picture.transpose(0, 2, 3, 1)
+    target[...] = np.clip(np.rint(fed), 0, 255) if target.dtype == np.uint8 else fed
 
 
 def scores_3d(output: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.uint16]:
