@@ -29,17 +29,18 @@ ALLOWED: dict[str, set[str]] = {
     "legend": set(),
     "kernels": set(),
     "onnx_tools": set(),
-    "engines": {"onnx_tools"},
+    "engines": {"onnx_tools", "kernels"},
     "networks": {"onnx_tools"},
     "segmenters": {"engines", "kernels", "onnx_tools", "legend"},
     "metrics": set(),
     "queues": set(),
     "report": {"engines", "metrics"},
-    "session": {"engines", "segmenters", "kernels", "legend", "settings", "sources", "zoo_engine"},
+    "session": {"engines", "segmenters", "kernels", "legend", "settings", "sources", "gpu_engine", "zoo_engine"},
+    "gpu_engine": {"engines", "building"},
     "zoo_engine": {"config", "networks", "exporter"},
 }
 #: Where the parts meet. They may import everything but the command line.
-MEETING_PLACES = {"__init__", "api", "bench", "evaluation", "exporter", "pipeline"}
+MEETING_PLACES = {"__init__", "api", "bench", "building", "demo", "evaluation", "exporter", "pipeline"}
 COMMAND_LINE = {"cli", "__main__"}
 #: Allowed inside a function only, so that the words stay light.
 LATE_ONLY = {("frame", "kernels")}

@@ -46,20 +46,21 @@ Picture = Union[NDArray[np.uint8], PilImage, "os.PathLike[str]", str]
 class Segmenter:
     """One network, ready for pictures and streams. Usable as a context manager; not by two threads at once.
 
-    ``engine`` is an ``.onnx`` file, or a name of the zoo (``mobilev3small_f128``; ``segcam models`` lists them): the
-    first time its checkpoint is fetched and exported, at ``size`` (height, width) if given. ``precision`` ``auto`` is
-    what the processor does well, ``fp32`` is exact. ``spec`` names a ModelSpec file where none lies beside the model.
-    ``classes`` and ``alpha`` act on the overlays of ``stream`` as ``--classes`` and ``--alpha`` do. Raises EngineError,
-    SpecError, ZooError or UsageError; warns with UserWarning.
+    ``engine`` is an ``.onnx`` file, ``demo`` (what comes with Segcam, for made-up streets), or a name of the zoo
+    (``mobilev3small_f128``; ``segcam models`` lists them): the first time its checkpoint is fetched and exported, at
+    ``size`` (height, width) if given. ``precision`` ``auto`` is what the processor does well, ``fp32`` is exact.
+    ``spec`` names a ModelSpec file where none lies beside the model. ``classes`` and ``alpha`` act on the overlays of
+    ``stream`` as ``--classes`` and ``--alpha`` do. Raises EngineError, SpecError, ZooError or UsageError; warns with
+    UserWarning.
     """
 
     def __init__(
         self,
         engine: str | os.PathLike[str],
         *,
-        runtime: Literal["auto", "openvino", "onnxruntime"] = "auto",
+        runtime: Literal["auto", "tensorrt", "openvino", "onnxruntime"] = "auto",
         precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
-        device: str = "CPU",
+        device: str = "",
         threads: int = 0,
         requests: int = 0,
         cut_head: bool = True,

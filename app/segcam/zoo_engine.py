@@ -12,7 +12,7 @@ from pathlib import Path
 from segcam import __version__
 from segcam.config import nearest
 from segcam.errors import EngineError
-from segcam.networks import cache, zoo
+from segcam.networks import cache, shipped, zoo
 from segcam.networks.download import pull
 
 #: What an exported file depends on besides its checkpoint and options, within the package.
@@ -22,7 +22,8 @@ _EXPORTER = ("exporter.py", "classes.py", "networks/**/*.py", "onnx_tools/**/*.p
 def resolve_engine(
     name: str, size: tuple[int, int] | None, say: Callable[[str], None], *, offline: bool = False
 ) -> Path:
-    """The file that ``name`` means: itself where it is a file or looks like one, else the zoo's network of that name.
+    """The file that ``name`` means: itself where it is a file or looks like one, the demo's network for ``demo``, else
+    the zoo's network of that name.
 
     A network is exported at ``size`` (height, width; None: the zoo's) and kept in the cache under a name that changes
     with the checkpoint, the size, the options and the exporter; a second start takes it from there. ``say`` gets a line
@@ -32,9 +33,11 @@ def resolve_engine(
     path = Path(name)
     if path.is_file() or path.suffix or os.path.basename(name) != name:
         return path
+    if name.lower() == shipped.NAME:
+        return shipped.demo_model()
     entry = zoo.find(name)
     if entry is None:
-        hint = nearest(name.lower(), zoo.names(), " ")
+        hint = nearest(name.lower(), [*zoo.names(), shipped.NAME], " ")
         if path.exists() or hint == " ":
             return path
         raise EngineError(

@@ -21,16 +21,16 @@ def test_pictures_and_labels_are_the_renderers() -> None:
     assert isinstance(data, Dataset) and len(data) == 3
     assert data.classes is CITYSCAPES and dict(data.renamed) == {} and "street:seed=9" in data.description
     sample = data.read(2)
-    rgb, labels = render(9, 2, (80, 160), rate=1)
+    rgb, labels = render(11, 11, (80, 160), rate=1)
     assert np.array_equal(sample.frame.bgr()[..., ::-1], rgb) and np.array_equal(sample.labels, labels)
-    assert sample.frame.time_s == 2.0 and sample.name == "street_9_00002"
+    assert sample.frame.time_s == 2.0 and sample.name == "street_11_00011"
 
 
 def test_defaults_and_weather() -> None:
     data = make_dataset("street:")
     assert len(data) == 12
     rain = make_dataset("street:seed=4,weather=rain,size=160x80,rate=5").read(6)
-    assert np.array_equal(rain.frame.bgr()[..., ::-1], render(4, 6, (80, 160), weather="rain", rate=5)[0])
+    assert np.array_equal(rain.frame.bgr()[..., ::-1], render(10, 10, (80, 160), weather="rain", rate=5)[0])
 
 
 @pytest.mark.parametrize("text", ["street:frames=0", "street:live=1", "street:sead=1", "street:weather=snow"])
@@ -66,6 +66,21 @@ def test_a_network_is_scored(tmp_path: Path) -> None:
         ' "output": {"kind": "logits"}, "classes": "cityscapes"}'
     )
     report = segcam.evaluate(tmp_path / "road.onnx", "street:seed=1,frames=2,size=128x64", precision="fp32")
-    truth = np.concatenate([render(1, index, (64, 128), rate=1)[1].ravel() for index in range(2)])
+    truth = np.concatenate([render(1 + index, 1 + index, (64, 128), rate=1)[1].ravel() for index in range(2)])
     assert report.images == 2
     assert report.pixel_accuracy == pytest.approx((truth == 0).mean())
+
+
+def test_of_how_many_drives() -> None:
+    names = {
+        "frames=3": ["street_5_00005", "street_6_00006", "street_7_00007"],
+        "frames=3,drives=1": ["street_5_00005", "street_5_00006", "street_5_00007"],
+        "frames=3,drives=2": ["street_5_00005", "street_6_00006", "street_5_00006"],
+    }
+    for text, wanted in names.items():
+        data = make_dataset(f"street:seed=5,size=160x80,{text}")
+        assert [data.read(index).name for index in range(len(data))] == wanted
+    assert np.array_equal(data.read(1).labels, render(6, 6, (80, 160), rate=1)[1])
+    for text in ("drives=0", "drives=x", "drives=2,drives=3", "drives="):
+        with pytest.raises(UsageError, match="drives"):
+            make_dataset(f"street:{text}")

@@ -79,3 +79,19 @@ def test_ci_runs_the_tests(repository: Path) -> None:
     script = repository / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert "make test" in script.read_text(encoding="utf-8")
+
+
+def test_demo_is_the_demo(checkout: Path, repository: Path) -> None:
+    """With a segcam that writes down how it was called in place of the installed one."""
+    (checkout / "scripts").mkdir()
+    shutil.copy(repository / "scripts" / "demo.sh", checkout / "scripts" / "demo.sh")
+    program = checkout / ".venv" / "bin" / "segcam"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\necho "$PWD: $*" > called\n', encoding="utf-8")
+    program.chmod(0o755)
+    (checkout / ".venv" / ".segcam-stamp").touch()
+    done = make(checkout, "demo")
+    assert done.returncode == 0, done.stderr
+    assert (checkout / "called").read_text("utf-8") == f"{checkout}: demo --output out\n"
+    program.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
+    assert make(checkout, "demo").returncode != 0

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from email.message import Message
 from email.parser import Parser
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import segcam
+from segcam.networks.shipped import FILE
 
 #: What pip says where the build tools are neither installed nor to be had.
 OFFLINE = re.compile(
@@ -30,14 +32,26 @@ def _tools_are_here() -> bool:
         return False
 
 
-@pytest.fixture(scope="module")
-def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that no build folder is left in the checkout."""
-    copy = tmp_path_factory.mktemp("checkout") / "segcam"
+def copied(repository: Path, folder: Path) -> Path:
+    """What is built is a copy, so that no build folder is left in the checkout."""
+    copy = folder / "segcam"
     copy.mkdir()
     shutil.copytree(repository / "app", copy / "app", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(repository / name, copy / name)
+    (copy / "engines").mkdir()
+    shutil.copy(repository / "engines" / FILE, copy / "engines" / FILE)
+    return copy
+
+
+@pytest.fixture
+def checkout(repository: Path, tmp_path: Path) -> Path:
+    return copied(repository, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = copied(repository, tmp_path_factory.mktemp("checkout"))
     flags = ["--no-build-isolation"] if _tools_are_here() else []
     target = copy / "dist"
     done = subprocess.run(
@@ -69,7 +83,7 @@ def test_every_module_and_data_file_is_in_it(names: set[str], repository: Path) 
     wanted = {
         f"segcam/{path.relative_to(package).as_posix()}"
         for path in package.rglob("*")
-        if path.suffix in (".py", ".json", ".toml") or path.name == "py.typed"
+        if path.suffix in (".py", ".json", ".toml", ".cu", ".cuh", ".ptx") or path.name == "py.typed"
     }
     assert "segcam/cli/main.py" in wanted
     assert wanted - names == set()
@@ -78,6 +92,33 @@ def test_every_module_and_data_file_is_in_it(names: set[str], repository: Path) 
 def test_only_the_package_is_in_it(names: set[str]) -> None:
     assert {name.split("/")[0] for name in names} == {"segcam", f"segcam-{segcam.__version__}.dist-info"}
     assert not any("__pycache__" in name or name.endswith((".nbi", ".nbc", ".plan")) for name in names)
+
+
+def test_the_demos_network_is_in_it_and_found_there(wheel: Path, repository: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", "from segcam.zoo_engine import *; print(resolve_engine('demo', None, print))"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = Path(done.stdout.strip())
+    assert found == (tmp_path / "segcam" / "networks" / FILE).resolve()
+    assert found.read_bytes() == (repository / "engines" / FILE).read_bytes()
+
+
+@pytest.mark.skipif(not _tools_are_here(), reason="setuptools 77 or newer is not installed")
+def test_a_source_distribution_and_an_editable_installation(checkout: Path) -> None:
+    """The first has the demo's network, or no wheel could be built from it; the second leaves it where it is."""
+    code = "from setuptools import build_meta as b; b.build_sdist('other'); b.build_editable('other')"
+    (checkout / "other").mkdir()
+    subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, check=True)
+    (archive,) = (checkout / "other").glob("*.tar.gz")
+    with tarfile.open(archive) as inside:
+        assert sum(name.endswith(f"/engines/{FILE}") for name in inside.getnames()) == 1
+    assert list(checkout.rglob(FILE)) == [checkout / "engines" / FILE]
 
 
 def test_version_licence_and_command(wheel: Path, names: set[str], about: Message) -> None:

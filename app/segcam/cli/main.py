@@ -7,31 +7,39 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segcam import __version__
 from segcam.errors import SegcamError, UsageError
 
+if TYPE_CHECKING:
+    from segcam.config import Resolved
+
 #: Each command's module (its ``main(argv) -> int`` is called) and one line on what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("segcam.cli.demo", "see it work: a made-up drive, the network that comes with Segcam, their scores"),
     "export": ("segcam.cli.export", "write a network as ONNX from its checkpoint, without PyTorch"),
     "models": ("segcam.cli.models", "networks by name: list them, fetch them, remove them"),
+    "build": ("segcam.cli.build", "a TensorRT plan of an ONNX network, or the network prepared for one"),
     "eval": ("segcam.cli.eval", "score a network on a data set, or see how far two of them agree"),
     "doctor": ("segcam.cli.doctor", "say what this machine has, what is missing, and how to get it"),
 }
 
 _EXAMPLES = """\
 examples:
+  segcam demo                                               see it work, with nothing of your own
   segcam -e model.onnx -s dashcam.mp4 -o window             watch it
   segcam -e model.onnx -s dashcam.mp4 -o out.mp4            write a video
   segcam -e model.onnx -s 0 -o window --classes road,car    a camera, two classes
   segcam -e model.onnx -s photos/ -o labels:out             a class map for each picture
-  segcam -e model.onnx -s test: --frames 300 --benchmark    how fast is it here?
+  segcam --benchmark                                        how fast is it here? (or with -e and -s)
   segcam --print-config > config.toml                       keep settings
 """
 
 _SHORT = """\
 usage: segcam --engine FILE --source SOURCE [--output OUTPUT] [options]
 
+  segcam demo       see it work, with nothing of your own
   segcam --help     every option, with examples
   segcam doctor     is this machine ready?
 """
@@ -107,11 +115,27 @@ def _dispatch(arguments: list[str]) -> int:
     if not arguments and not resolved.settings.source:
         print(_SHORT, end="", file=sys.stderr)
         return 2
+    if resolved.settings.benchmark:
+        resolved = _with_demo(resolved)
     resolved.require("source", "engine")
     _start_logging(resolved.settings.log_level)
     from segcam.cli.run import run
 
     return run(resolved)
+
+
+def _with_demo(resolved: Resolved) -> Resolved:
+    """A benchmark's settings, with the demo's network and street where none is given."""
+    from dataclasses import replace
+
+    settings = resolved.settings
+    if not settings.engine:
+        settings = replace(settings, engine="demo")
+        print("no --engine: measuring demo, the network that comes with Segcam", file=sys.stderr)
+    if not settings.source:
+        settings = replace(settings, source="street:", frames=settings.frames or 120)
+        print("no --source: measuring on street:, whose frames are drawn by this processor, too", file=sys.stderr)
+    return replace(resolved, settings=settings)
 
 
 def _command(name: str, arguments: list[str]) -> int:

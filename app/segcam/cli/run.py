@@ -18,7 +18,8 @@ from segcam.errors import SegcamError, SinkError
 from segcam.metrics import Metrics
 from segcam.pipeline import Pipeline
 from segcam.queues import choose_policy
-from segcam.session import Network, source_options
+from segcam.report import NetworkRate
+from segcam.session import Network, open_source, source_options
 from segcam.settings import Settings
 from segcam.sinks.base import RunStats, Sink, StreamInfo
 from segcam.sinks.factory import SinkOptions, check_outputs, make_sink
@@ -34,10 +35,10 @@ def run(resolved: Resolved) -> int:
     check_outputs(asked, settings.source)
     if settings.json not in ("", "-"):
         check_writable(Path(settings.json))
-    source = make_source(settings.source, source_options(settings), _warn)
+    source = make_source(settings.source, source_options(settings), warn)
     try:
-        info = source.open()
-        network = Network.load(settings, _warn, _say)
+        info = open_source(source, say)
+        network = Network.load(settings, warn, say)
     except BaseException:
         source.close()
         raise
@@ -48,7 +49,7 @@ def run(resolved: Resolved) -> int:
         source.close()
         network.close()
         raise
-    job = _Run(settings, source, info, outputs, network)
+    job = Run(settings, source, info, outputs, network)
     try:
         return job.go()
     finally:
@@ -58,12 +59,12 @@ def run(resolved: Resolved) -> int:
             network.close()
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _warn(line: str) -> None:
-    _say(f"segcam: warning: {line}")
+def warn(line: str) -> None:
+    say(f"segcam: warning: {line}")
 
 
 def _default_output(settings: Settings, info: SourceInfo) -> str:
@@ -79,20 +80,25 @@ def _default_output(settings: Settings, info: SourceInfo) -> str:
         raise SinkError(f"no window can be shown: {problem}", "Give an output: --output out.mp4")
     stem = Path(settings.source.rstrip("/")).stem.split(":")[0].replace("%", "").replace("*", "") or "segcam"
     name = f"{stem}_segcam{'/' if info.still and info.frames != 1 else '.png' if info.still else '.mp4'}"
-    _say(f"no window, since {problem}: writing {name} instead; --output chooses")
+    say(f"no window, since {problem}: writing {name} instead; --output chooses")
     return name
 
 
 @dataclass
-class _Run:
+class Run:
+    """A source, which is open, through a network into ``outputs`` and the sinks ``more``. What ``go`` has used is
+    closed by the caller, unless ``abandoned`` says that a thread may still use it."""
+
     settings: Settings
     source: Source
     info: SourceInfo
     outputs: Sequence[str]
     network: Network
+    more: Sequence[Sink] = ()
     abandoned: bool = False
 
     def go(self) -> int:
+        """The exit code: 0, or 130 after an interruption. Raises SegcamError kinds."""
         settings, info, network = self.settings, self.info, self.network
         policy, why = choose_policy(cast(Literal["auto", "lossless", "newest"], settings.queue), info.live)
         stats = RunStats()
@@ -107,13 +113,13 @@ class _Run:
             hud=settings.hud,
             pace=len(self.outputs) == 1,
         )
-        sinks = [make_sink(name, options, network.controls, _warn) for name in self.outputs]
+        sinks = [*(make_sink(name, options, network.controls, warn) for name in self.outputs), *self.more]
         stream = StreamInfo(
             info.description, info.width, info.height, info.rate_hz, info.frames, info.live, network.classes,
             network.engine.info.line(),
         )  # fmt: skip
-        _say(network.engine.info.line())
-        _say(f"{_described(info)}; queue: {why}")
+        say(network.engine.info.line())
+        say(f"{_described(info)}; queue: {why}")
         opened: list[Sink] = []
         try:
             for sink in sinks:
@@ -129,7 +135,7 @@ class _Run:
         with Progress(settings.progress, info.frames, stats) as tick:
             pipeline = Pipeline(
                 self.source, segmenter, sinks, network.controls, stats, self.metrics,
-                policy=policy, queue_size=settings.queue_size, tick=tick, warn=_warn,
+                policy=policy, queue_size=settings.queue_size, tick=tick, warn=warn,
             )  # fmt: skip
             begun = time.perf_counter()
             with _Interrupts(pipeline) as interrupts:
@@ -146,21 +152,18 @@ class _Run:
         self._report(policy, before)
         return 130 if interrupts.count else 0
 
-    def _network_rate(self) -> Any:
+    def _network_rate(self) -> NetworkRate:
         from segcam.bench import network_rate
 
-        _say("measuring the network by itself ...")
+        say("measuring the network by itself ...")
         return network_rate(self.network.engine)
 
-    def _report(self, policy: str, before: Any) -> None:
-        settings = self.settings
-        if not (settings.benchmark or settings.json):
-            return
+    def report(self, policy: str = "lossless", network: NetworkRate | None = None) -> dict[str, Any]:
+        """What was measured, as ``segcam.report`` has it."""
         from segcam import report
-        from segcam.bench import combined
 
         info = self.info
-        made = report.build(
+        return report.build(
             self.network.engine.info,
             {
                 "description": info.description,
@@ -173,12 +176,21 @@ class _Run:
                 "outputs": list(self.outputs),
                 "queue": policy,
                 "warmup": self.metrics.warmup,
-                "alpha": settings.alpha,
+                "alpha": self.settings.alpha,
                 "load_s": round(self.network.load_s, 3),
             },
             self.metrics,
-            combined(before, self._network_rate()) if before else None,
+            network,
         )
+
+    def _report(self, policy: str, before: NetworkRate | None) -> None:
+        settings = self.settings
+        if not (settings.benchmark or settings.json):
+            return
+        from segcam import report
+        from segcam.bench import combined
+
+        made = self.report(policy, combined(before, self._network_rate()) if before else None)
         if settings.benchmark:
             print(report.text(made), file=sys.stderr if settings.json == "-" else sys.stdout)
         if settings.json:
@@ -186,11 +198,11 @@ class _Run:
 
     def _summary(self, sinks: Sequence[Sink], seconds: float, how: str) -> None:
         rate = f" ({self.metrics.frames / seconds:.1f} per second)" if seconds > 0 else ""
-        _say(f"{how} {self.metrics.frames} frames in {seconds:.1f} s{rate}")
+        say(f"{how} {self.metrics.frames} frames in {seconds:.1f} s{rate}")
         if self.metrics.dropped:
-            _say("dropped: " + ", ".join(f"{count} ({cause})" for cause, count in self.metrics.dropped.items()))
+            say("dropped: " + ", ".join(f"{count} ({cause})" for cause, count in self.metrics.dropped.items()))
         for sink in sinks:
-            _say(f"  {sink.description}")
+            say(f"  {sink.description}")
 
 
 def _described(info: SourceInfo) -> str:
@@ -218,10 +230,10 @@ class _Interrupts:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
         if self.count == 1:
-            _say("\nfinishing what has been read ... (Ctrl-C again quits at once)")
+            say("\nfinishing what has been read ... (Ctrl-C again quits at once)")
             self._pipeline.stop()
         else:
-            _say("\nquit")
+            say("\nquit")
             os._exit(130)
 
     def __exit__(self, *exception: object) -> None:

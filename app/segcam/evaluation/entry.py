@@ -51,6 +51,7 @@ def evaluate(
     threads: int = 0,
     requests: int = 0,
     cut_head: bool = True,
+    rewrite: bool = True,
     size: tuple[int, int] | None = None,
     spec: str | os.PathLike[str] = "",
     start_s: float = 0.0,
@@ -61,7 +62,7 @@ def evaluate(
 ) -> Report:
     """Scores of a network on a data set, and with any ``against_...`` how far a second one gives the same classes.
 
-    ``engine`` and ``against`` are ``.onnx`` files or names of the zoo, as for ``segcam.Segmenter``.
+    ``engine`` and ``against`` are ``.onnx`` files, names of the zoo or ``demo``, as for ``segcam.Segmenter``.
     ``dataset`` is what ``segcam eval --dataset`` takes (``camvid:PATH``), or an object that is a
     ``segcam.evaluation.datasets.Dataset``; without one, ``source`` gives pictures without labels. ``mapping`` names a
     file that says what the label pictures' numbers or colours mean. The second network is ``against``, or the same file
@@ -80,6 +81,7 @@ def evaluate(
             "threads": threads,
             "requests": requests,
             "cut_head": cut_head,
+            "rewrite": rewrite,
             "size": _size(size),
             "spec": os.fspath(spec),
             "start": f"{start_s:.6f}",

@@ -96,9 +96,10 @@ def worst_picture(worst: Worst, table: ClassTable, sides: tuple[str, str]) -> Pi
         (palette[worst.second], sides[1]),
         (difference, f"where they differ, as {sides[1]} has it: {1 - worst.share:.2%}"),
     ]
-    drawn = [_panel(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), caption) for picture, caption in panels]
+    drawn = [panel(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), caption) for picture, caption in panels]
     rows = [np.hstack(drawn[:2]), np.hstack(drawn[2:])]
-    return np.vstack([*rows, *_key(worst, table, rows[0].shape[1])])
+    found = np.union1d(worst.first[worst.counted], worst.second[worst.counted])
+    return np.vstack([*rows, *key(found, table, rows[0].shape[1])])
 
 
 def write_png(path: Path, picture: Picture) -> None:
@@ -115,7 +116,8 @@ def write_png(path: Path, picture: Picture) -> None:
         raise write_error(path, error) from error
 
 
-def _panel(picture: object, caption: str) -> Picture:
+def panel(picture: object, caption: str) -> Picture:
+    """A picture (H, W, 3) uint8, blue first, under a bar with its caption, beside a dark edge."""
     body = np.asarray(picture, np.uint8)
     bar = np.full((26, body.shape[1], 3), 32, np.uint8)
     _write(bar, caption, (8, 18), 0.45, (240, 240, 240))
@@ -123,11 +125,10 @@ def _panel(picture: object, caption: str) -> Picture:
     return np.hstack([np.vstack([bar, body]), edge])
 
 
-def _key(worst: Worst, table: ClassTable, width: int) -> list[Picture]:
-    """Strips with the colours and names of the classes that either side has."""
+def key(found: NDArray[np.uint8], table: ClassTable, width: int) -> list[Picture]:
+    """Strips (26, ``width``, 3) with the colours and names of the classes ``found``: ids, each once, ascending."""
     import cv2
 
-    found = np.union1d(worst.first[worst.counted], worst.second[worst.counted])
     entries = [(table.names[i], table.colors[i][::-1]) for i in found[found < len(table)].tolist()]
     rows: list[Picture] = []
     x = width

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,15 @@ def test_threads_change_nothing() -> None:
     size = (300, 202)
     alone, together = render(2, 7, size, threads=1), render(2, 7, size, threads=3)
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_frames_drawn_at_the_same_time_do_not_disturb_each_other() -> None:
+    asked = [(seed, size) for seed in range(4) for size in (SMALL, (160, 320), (97, 64))]
+    alone = [render(seed, 3, size) for seed, size in asked]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda one: render(one[0], 3, one[1], threads=1 + one[0] % 2), asked))
+    for first, second in zip(alone, together, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_all_classes_are_there() -> None:
@@ -135,9 +146,9 @@ def test_the_ground_has_no_gaps() -> None:
 @pytest.mark.parametrize(
     ("seed", "index", "weather", "fields"),
     [
-        (3, 10, "day", [[62.5, 135.5, 126.2, 78.9], [129.3, 136.7, 146.9, 122.0]]),
+        (3, 10, "day", [[62.5, 135.3, 126.2, 78.9], [129.3, 136.7, 146.9, 122.0]]),
         (4, 50, "rain", [[79.6, 124.8, 72.2, 53.0], [59.2, 89.2, 85.4, 66.6]]),
-        (8, 77, "dusk", [[73.1, 128.6, 62.9, 53.0], [47.5, 52.0, 62.0, 59.6]]),
+        (8, 77, "dusk", [[65.7, 126.6, 62.4, 51.6], [46.4, 52.0, 57.8, 56.4]]),
     ],
 )
 def test_known_frames(seed: int, index: int, weather: str, fields: list[list[float]]) -> None:

@@ -123,3 +123,14 @@ def test_through_the_pipeline(brightest: Callable[..., Path], run_segcam: Callab
     assert len(frames) == 3 and frames[0].shape == (128, 256, 3)
     wrong = run_segcam("--engine", brightest(), "--source", "street:wether=rain")
     assert wrong.returncode == 2 and "Did you mean 'weather'" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_the_truth_of_each_frame_is_told_before_it_is_given() -> None:
+    from segcam.sources.street import StreetSource
+
+    told: dict[int, np.ndarray] = {}
+    source = StreetSource("street:seed=4,size=128x64,frames=3", SourceOptions(every=2), truth=told.__setitem__)
+    source.open()
+    while (frame := source.read()) is not None:
+        assert np.array_equal(told.pop(frame.pts), render(4, frame.pts, (64, 128))[1])
+    assert told == {}

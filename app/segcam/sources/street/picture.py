@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,12 +61,15 @@ def render(
     light[places.FLAT] = flat
     camera, place = _camera(street, time_s, height, width)
     mesh = _all(street, time_s, place)
-    source = np.empty(3 * len(mesh.geo), np.int32)
-    screen = np.empty((3 * len(mesh.geo), COLUMNS))
+    source = _scratch("source", (3 * len(mesh.geo),), np.int32)
+    screen = _scratch("screen", (3 * len(mesh.geo), COLUMNS), np.float64)
     count = project(mesh.geo, mesh.mat, camera, light[places.SUN_AT : places.SUN_AT + 3], width, height, screen, source)
     texels, table = bank()
     shadows, sunlight = _shadows(mesh, light, place, 1024 if height > 600 else 640, threads)
-    depth, shown = np.empty((height, width), np.float32), np.empty((height, width), np.int32)
+    depth, shown = (
+        _scratch("depth", (height, width), np.float32),
+        _scratch("shown", (height, width), np.int32),
+    )
     rgb, labels = np.empty((height, width, 3), np.uint8), np.empty((height, width), np.uint8)
     curve = _tone()
 
@@ -90,6 +95,19 @@ def _in_bands(work: Callable[[int, int], None], rows: int, threads: int) -> None
         work(0, rows)
     else:
         list(_pool(threads).map(lambda band: work(*band), bands))
+
+
+_kept = threading.local()
+
+
+def _scratch(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    """An array that holds anything, this thread's own until it asks for ``name`` again: fresh memory for every frame
+    comes from the system page by page, which takes a few percent of the drawing's time."""
+    size = math.prod(shape)
+    store = _kept.__dict__
+    if name not in store or len(store[name]) < size or len(store[name]) > 4 * size + 4096:
+        store[name] = np.empty(size + size // 4, dtype)
+    return np.asarray(store[name][:size].reshape(shape))
 
 
 @lru_cache(1)
@@ -139,7 +157,7 @@ def _all(street: Plan, time_s: float, place: NDArray[np.float64]) -> Mesh:
     parts.append((bent(street, moving(street, time_s), along), beginning(street, along) - place))
     tint = (0.8, 0.85, 0.8) if street.seed % 2 else (0.9, 0.8, 0.7)
     parts.append((_far_trees(tint), np.array([0.0, -street.height, 0.0])))
-    geo = np.empty((sum(len(mesh.geo) for mesh, _ in parts), 3, 8), np.float32)
+    geo = _scratch("geo", (sum(len(mesh.geo) for mesh, _ in parts), 3, 8), np.float32)
     at = 0
     for mesh, by in parts:
         # Whole rows at once: a strided sum of the positions alone takes longer.
@@ -166,9 +184,11 @@ def _shadows(
     shift_x -= (shift_x - ground_x) % 1.0
     shift_z -= (shift_z - ground_z) % 1.0
     sunlight = np.array([lean_x, lean_z, scale_x, shift_x, scale_z, shift_z, side, side])
-    screen, source = np.empty((len(mesh.geo), COLUMNS)), np.empty(len(mesh.geo), np.int32)
+    screen = _scratch("shadow screen", (len(mesh.geo), COLUMNS), np.float64)
+    source = _scratch("shadow source", (len(mesh.geo),), np.int32)
     count = project_shadows(mesh.geo, sunlight, screen, source)
-    depth, shown = np.empty((side, side), np.float32), np.empty((side, side), np.int32)
+    depth = _scratch("shadow depth", (side, side), np.float32)
+    shown = _scratch("shadow shown", (side, side), np.int32)
     texels, table = bank()
 
     def band(first: int, last: int) -> None:

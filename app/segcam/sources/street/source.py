@@ -7,11 +7,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 from segcam.errors import UsageError
 from segcam.sources.base import SourceOptions
 from segcam.sources.made import Format, MadeSource, Planes
 from segcam.sources.settings import FORMAT, parse_format, parse_settings, parse_whole
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Truth = Callable[[int, NDArray[np.uint8]], None]
 
 #: What ``weather=`` takes, besides ``auto``.
 WEATHERS = ("day", "dusk", "rain", "overcast")
@@ -54,12 +61,20 @@ class StreetSource(MadeSource):
     """``street:seed=7,weather=rain,size=2048x1024,rate=25,frames=100,live=1``, each part optional: without them seed 0,
     the seed's own weather, 2048x1024, 25 frames per second, endless, as fast as it is read.
 
-    The same on every run (``picture.render``). ``--decode-threads`` draw it, 0: one for each core.
+    The same on every run (``picture.render``). ``--decode-threads`` draw it, 0: one for each core. Before a frame is
+    given ``truth`` hears its number (its ``pts``, where the source is not looped) and its class map (H, W) uint8.
     """
 
     about = "made-up street"
 
-    def __init__(self, spec: str, options: SourceOptions, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        spec: str,
+        options: SourceOptions,
+        clock: Callable[[], float] = time.perf_counter,
+        truth: Truth | None = None,
+    ) -> None:
+        self._truth = truth
         self._drive = parse_drive(spec.removeprefix("street:"), spec)
         super().__init__(spec, options, self._drive.format, clock)
         self._threads = options.threads or min(_MOST_THREADS, os.cpu_count() or 1)
@@ -76,7 +91,7 @@ class StreetSource(MadeSource):
         from segcam.sources.street.yuv import to_i420
 
         form = self._format
-        rgb, _ = render(
+        rgb, labels = render(
             self._drive.seed,
             number,
             (form.height, form.width),
@@ -84,4 +99,6 @@ class StreetSource(MadeSource):
             rate=form.rate,
             threads=self._threads,
         )
+        if self._truth is not None:
+            self._truth(number, labels)
         return to_i420(rgb)

@@ -1,0 +1,1 @@
+"""What scripts/publish_demo.py is made of."""
