@@ -1,12 +1,15 @@
-"""Frames of every pixel format, with or without a pitch, and read-only as a decoder's are."""
+"""Frames of every pixel format, with or without a pitch, and read-only as a decoder's are; the GPU's kernels compiled
+for the host."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from cuda_shim import HostKernels, compiler, library
 from numpy.typing import NDArray
 
 from segcam.frame import ColorMatrix, Frame, PixelFormat
@@ -52,3 +55,11 @@ def make_frame() -> MakeFrame:
         )  # fmt: skip
 
     return make
+
+
+@pytest.fixture(scope="session")
+def kernels() -> HostKernels:
+    """With sanitizers where the environment asks for them."""
+    if compiler() is None:
+        pytest.skip("no C++ compiler: apt install g++, or name one in CXX")
+    return HostKernels(library(sanitize=bool(os.environ.get("SEGCAM_SANITIZED_KERNELS"))))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from odd_scores import SCORE_KINDS, make_scores
 
 from segcam.geometry import AxisMap, Taps, Upsample, nearest, resize_axis, taps
 from segcam.kernels.cpu.labels import LabelMapper, sample_ids
@@ -18,51 +19,7 @@ from segcam.kernels.reference import count_classes, labels_from_ids, labels_from
 SIZES = st.sampled_from([1, 2, 3, 5, 7, 8, 13, 16, 17, 31])
 CLASSES = st.one_of(st.integers(1, 40), st.just(255))
 MODES = st.sampled_from(["half_pixel", "align_corners", "asymmetric"])
-KIND_NAMES = """
-smooth noise quantised equal close huge denormal tiny_lead specials all_nan signed_zero minus_inf plus_inf
-"""
-KINDS = st.sampled_from(KIND_NAMES.split())
-
-
-def make_scores(kind: str, classes: int, height: int, width: int, seed: int) -> NDArray[np.float32]:
-    random = np.random.default_rng(seed)
-    noise = random.standard_normal((classes, height, width)).astype(np.float32)
-    shape = noise.shape
-    if kind == "smooth":
-        ramp = np.linspace(-3, 3, height)[:, None] * random.standard_normal((classes, 1, 1))
-        return (ramp + np.linspace(-3, 3, width) * random.standard_normal((classes, 1, 1)) + noise * 0.05).astype(
-            np.float32
-        )
-    if kind == "quantised":
-        return np.asarray(np.round(noise * 2) / 2, np.float32)
-    if kind == "equal":
-        return np.full(shape, random.standard_normal(), np.float32)
-    if kind == "close":
-        # Neighbouring floats: roundings of the interpolation decide.
-        return np.asarray(np.float32(1.7) + random.integers(-3, 4, shape) * np.spacing(np.float32(1.7)), np.float32)
-    if kind == "tiny_lead":
-        lead = np.float32(2.0) ** -random.integers(14, 24, (1, height, width))
-        base = np.full(shape, np.float32(random.uniform(-50, 50)), np.float32)
-        base[random.integers(0, classes)] *= np.float32(1) + lead[0].astype(np.float32)
-        return base
-    if kind == "huge":
-        return np.asarray(
-            np.sign(noise) * random.choice([3.4028235e38, 3.4028233e38, 3e38, 1e38, 1.0], shape), np.float32
-        )
-    if kind == "denormal":
-        return np.asarray(random.integers(-4, 5, shape) * np.float32(1.4e-45), np.float32)
-    if kind == "signed_zero":
-        return np.where(noise > 0, np.float32(0.0), np.float32(-0.0))
-    if kind == "specials":
-        odd = random.random(shape) < 0.08
-        noise[odd] = random.choice(
-            np.array([np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 1e-40], np.float32), int(odd.sum())
-        )
-    if kind in ("minus_inf", "plus_inf"):
-        noise[random.random(shape) < random.choice([0.3, 0.9, 1.0])] = -np.inf if kind == "minus_inf" else np.inf
-    if kind == "all_nan":
-        noise[random.random(shape) < 0.6] = np.nan
-    return noise
+KINDS = st.sampled_from(SCORE_KINDS)
 
 
 def rounded_to_bfloat16(scores: NDArray[np.float32]) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:

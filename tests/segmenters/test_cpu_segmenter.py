@@ -308,14 +308,28 @@ def test_void_classes_stay_clear(brightest: Brightest, load: Load) -> None:
     assert found.counts[1] == (colors == 1).sum()
 
 
-@pytest.mark.parametrize("ignored", [255, -1, 256, 65535])
-def test_ids_beyond_the_table_stay_clear_and_uncounted(brightest: Brightest, load: Load, ignored: int) -> None:
+@pytest.mark.parametrize(
+    ("ignored", "dtype"),
+    [
+        (255, np.int64),
+        (-1, np.int64),
+        (256, np.int64),
+        (65535, np.int64),
+        (-1, np.int8),
+        (-1, np.int32),
+        (255, np.uint8),
+    ],
+)
+def test_ids_beyond_the_table_stay_clear_and_uncounted(
+    brightest: Brightest, load: Load, ignored: int, dtype: type[np.integer]
+) -> None:
     """A network of labels may say 255, or anything else, for "ignore"; 256 must not become class 0."""
     path = brightest(output="int64_nhw")
     model = onnx.load(path)
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, ignored, 2]), "map"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, ignored, 2], dtype), "map"))
     model.graph.node.append(onnx.helper.make_node("Gather", ["map", "i"], ["o"]))
     model.graph.output[0].name = "o"
+    model.graph.output[0].type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     onnx.save(model, path)
     segmenter, _, _ = load(path)
     colors = np.random.default_rng(5).integers(0, 3, (24, 40))

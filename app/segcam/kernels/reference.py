@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,24 +15,30 @@ from segcam.geometry import AxisMap, Taps, taps
 BLEND_BITS = 16
 
 
-def rgb_to_yuv_matrix(matrix: ColorMatrix, full_range: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(3, 3) and (3,) float64 with ``yuv = m @ rgb + b`` for RGB in 0..255 and 8-bit Y, U, V code values.
+def rgb_to_yuv_matrix(
+    matrix: ColorMatrix, full_range: bool, bits: int = 8
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(3, 3) and (3,) float64 with ``yuv = m @ rgb + b`` for RGB in 0..255 and Y, U, V code values of ``bits`` bits.
 
-    Source: ITU-R BT.601-7 2.5, BT.709-6 3.2-3.5 (limited range 16..235 / 16..240), JFIF 1.02 (full range).
+    Source: ITU-R BT.601-7 2.5, BT.709-6 3.2-3.5 (limited range 16..235 / 16..240, with more bits multiplied by a power
+    of two), JFIF 1.02 and ITU-T H.273 8.3 (full range).
     """
     kr, kb = LUMA_WEIGHTS[matrix]
     luma: NDArray[np.float64] = np.array([kr, 1.0 - kr - kb, kb])
     rows: NDArray[np.float64] = np.stack(
         [luma, (np.array([0, 0, 1.0]) - luma) / (2 * (1 - kb)), (np.array([1.0, 0, 0]) - luma) / (2 * (1 - kr))]
     )
+    finer = float(1 << (bits - 8))
     if full_range:
-        return rows, np.array([0.0, 128.0, 128.0])
-    return rows * np.array([[219.0], [224.0], [224.0]]) / 255.0, np.array([16.0, 128.0, 128.0])
+        return rows * (((1 << bits) - 1) / 255.0), np.array([0.0, 128.0, 128.0]) * finer
+    return rows * np.array([[219.0], [224.0], [224.0]]) / 255.0 * finer, np.array([16.0, 128.0, 128.0]) * finer
 
 
-def yuv_to_rgb_matrix(matrix: ColorMatrix, full_range: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def yuv_to_rgb_matrix(
+    matrix: ColorMatrix, full_range: bool, bits: int = 8
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(3, 3) and (3,) float64 with ``rgb = m @ yuv + b``: the inverse of ``rgb_to_yuv_matrix``."""
-    forward, offset = rgb_to_yuv_matrix(matrix, full_range)
+    forward, offset = rgb_to_yuv_matrix(matrix, full_range, bits)
     inverse = np.linalg.inv(forward)
     return np.asarray(inverse, np.float64), np.asarray(-inverse @ offset, np.float64)
 
@@ -89,20 +98,42 @@ def preprocess(
     Normalised is ``(v - mean) / std``.
     ``mean`` and ``std`` are (3,) in the order fed: RGB when ``rgb``, else BGR.
     """
-    luma = taps(height, frame.height, y), taps(width, frame.width, x)
     if frame.format == "bgr24":
-        bgr = np.stack([_sample(frame.planes[0][..., c].astype(np.float64), *luma) for c in range(3)])
-        picture = bgr[::-1]
+        return preprocess_planes(
+            [frame.planes[0][..., c] for c in (2, 1, 0)], None, height, width, y, x, mean, std, rgb
+        )
+    if frame.format == "i420":
+        planes = list(frame.planes)
     else:
-        if frame.format == "i420":
-            planes = list(frame.planes)
-        else:
-            planes = [frame.planes[0], frame.planes[1][..., 0], frame.planes[1][..., 1]]
+        planes = [frame.planes[0], frame.planes[1][..., 0], frame.planes[1][..., 1]]
+    to_rgb = yuv_to_rgb_matrix(frame.matrix, frame.full_range)
+    return preprocess_planes(planes, to_rgb, height, width, y, x, mean, std, rgb)
+
+
+def preprocess_planes(
+    planes: Sequence[NDArray[np.unsignedinteger[Any]]],
+    to_rgb: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+    height: int,
+    width: int,
+    y: AxisMap,
+    x: AxisMap,
+    mean: NDArray[np.float64],
+    std: NDArray[np.float64],
+    rgb: bool,
+) -> NDArray[np.float64]:
+    """As ``preprocess`` for three (H, W) planes of any depth: Y, U, V with ``to_rgb`` from ``yuv_to_rgb_matrix``, else
+    R, G, B in 0..255."""
+    luma = taps(height, planes[0].shape[0], y), taps(width, planes[0].shape[1], x)
+    chroma = luma
+    if to_rgb is not None:
         h2, w2 = planes[1].shape
         chroma = taps(height, h2, chroma_axis(y)), taps(width, w2, chroma_axis(x))
-        yuv = [_sample(p.astype(np.float64), *grid) for p, grid in zip(planes, (luma, chroma, chroma), strict=True)]
-        matrix, offset = yuv_to_rgb_matrix(frame.matrix, frame.full_range)
-        picture = np.clip(np.einsum("ij,jhw->ihw", matrix, np.stack(yuv)) + offset[:, None, None], 0, 255)
+    picture = np.stack(
+        [_sample(p.astype(np.float64), *grid) for p, grid in zip(planes, (luma, chroma, chroma), strict=True)]
+    )
+    if to_rgb is not None:
+        matrix, offset = to_rgb
+        picture = np.clip(np.einsum("ij,jhw->ihw", matrix, picture) + offset[:, None, None], 0, 255)
     if not rgb:
         picture = picture[::-1]
     return np.asarray((picture - mean[:, None, None]) / std[:, None, None])
@@ -149,6 +180,28 @@ def blend_tables(
     keep = np.floor((1.0 - alpha) * one + 0.5).astype(np.int32)
     add = np.floor(colors * (one - keep)[:, None] + 0.5).astype(np.int32)
     return keep, add
+
+
+def overlay_tables(
+    matrix: tuple[ColorMatrix, bool] | None,
+    colors_rgb: NDArray[np.uint8],
+    alpha: NDArray[np.float64],
+    *,
+    mask_only: bool = False,
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """``blend_tables`` for pictures of one matrix and range (None: BGR), with ``add`` (classes, 3) in planes' order.
+
+    ``colors_rgb`` is (classes, 3) uint8, ``alpha`` (classes,) 0..1. With ``mask_only`` the picture is replaced: shown
+    classes (alpha above 0) in their full colour, everything else black.
+    """
+    colors = colors_rgb.astype(np.float64)
+    if mask_only:
+        colors = np.where(alpha[:, None] > 0, colors, 0.0)
+        alpha = np.ones(len(colors))
+    if matrix is None:
+        return blend_tables(colors[:, ::-1], alpha)
+    rows, offset = rgb_to_yuv_matrix(*matrix)
+    return blend_tables(colors @ rows.T + offset, alpha)
 
 
 def blend_plane(

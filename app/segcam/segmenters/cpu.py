@@ -137,7 +137,9 @@ class CpuSegmenter:
         ids = output.reshape(self._grid)
         if ids.dtype != np.uint8:
             # A network's own "ignore", such as -1 or 65535, is 255 here: no class, and never the class it wraps to.
-            ids = np.where((ids >= 0) & (ids <= 255), ids, 255).astype(np.uint8)
+            # Widened first: 255 is no int8, and in NumPy's eyes an error there.
+            wide = ids.astype(np.int64, copy=False)
+            ids = np.where((wide >= 0) & (wide <= 255), wide, 255).astype(np.uint8)
         counts = sample_ids(ids, plan.nearest_y, plan.nearest_x, labels)
         return counts[: len(self._classes)]
 

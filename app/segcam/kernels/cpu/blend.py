@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segcam.frame import Frame
 from segcam.kernels.cpu.types import I32_IN, LABELS_IN, U8_IN, U8_OUT, flat
-from segcam.kernels.reference import blend_tables, rgb_to_yuv_matrix
+from segcam.kernels.reference import overlay_tables
 
 #: Pixels that are taken together; found by trying. For chroma it is a block of labels, two rows high.
 _BLOCK = 64
@@ -179,16 +179,8 @@ class OverlayPainter:
     def __init__(
         self, frame: Frame, colors_rgb: NDArray[np.uint8], alpha: NDArray[np.float64], *, mask_only: bool = False
     ) -> None:
-        colors = colors_rgb.astype(np.float64)
-        if mask_only:
-            colors = np.where(alpha[:, None] > 0, colors, 0.0)
-            alpha = np.ones(len(colors))
-        if frame.format == "bgr24":
-            values = colors[:, ::-1]
-        else:
-            matrix, offset = rgb_to_yuv_matrix(frame.matrix, frame.full_range)
-            values = colors @ matrix.T + offset
-        self.keep, add = blend_tables(values, alpha)
+        matrix = None if frame.format == "bgr24" else (frame.matrix, frame.full_range)
+        self.keep, add = overlay_tables(matrix, colors_rgb, alpha, mask_only=mask_only)
         self.add = tuple(np.ascontiguousarray(add[:, i]) for i in range(3))
 
     def __call__(self, frame: Frame, labels: NDArray[np.uint8], out: tuple[NDArray[np.uint8], ...]) -> None:

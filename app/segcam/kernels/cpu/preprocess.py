@@ -5,16 +5,14 @@ Equals ``kernels.reference.preprocess`` within float32 rounding.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
 from segcam.frame import Frame
-from segcam.geometry import AxisMap, Fit, Taps, taps
+from segcam.geometry import AxisMap, Fit, Taps
 from segcam.kernels.cpu.types import F32_IN, I32_IN, MATRIX, TAPS, U8_IN, flat
-from segcam.kernels.reference import chroma_axis, yuv_to_rgb_matrix
+from segcam.kernels.feed import make_feed
 
 #: First and second neighbour and their weights, as ``geometry.Taps`` holds them.
 _TapArrays = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]
@@ -169,24 +167,17 @@ class Preprocessor:
         rgb: bool,
     ) -> None:
         self._box = (slice(placement.top, placement.bottom), slice(placement.left, placement.right))
-        height, width = placement.bottom - placement.top, placement.right - placement.left
-        y_axis = _shifted(placement, "y")
-        x_axis = _shifted(placement, "x")
-        self._y = _arrays(taps(height, frame.height, y_axis))
-        self._x = _arrays(taps(width, frame.width, x_axis))
-        std64 = np.asarray(std, np.float64)
-        self._scale = (1.0 / std64).astype(np.float32)
-        self._shift = (-np.asarray(mean, np.float64) / std64).astype(np.float32)
+        yuv = frame.format != "bgr24"
+        colors = (frame.matrix, frame.full_range) if yuv else None
+        feed = make_feed((frame.height, frame.width), colors, placement, mean, std, rgb=rgb)
+        self._y, self._x = _arrays(feed.rows), _arrays(feed.cols)
+        self._scale, self._shift = feed.scale, feed.shift
         self._order = np.array([2, 1, 0] if rgb else [0, 1, 2], np.int32)
-        if frame.format != "bgr24":
-            self._cy = _arrays(taps(height, (frame.height + 1) // 2, chroma_axis(y_axis)))
-            self._cx = _arrays(taps(width, (frame.width + 1) // 2, chroma_axis(x_axis)))
+        if yuv:
+            self._cy, self._cx = _arrays(feed.chroma_rows), _arrays(feed.chroma_cols)
             # Exactly half the width: a pixel is the mean of two luma pixels and has one chroma sample to itself.
-            self._halves = frame.width == 2 * width and x_axis.scale == 2.0 and x_axis.offset == 0.5
-            matrix, offset = yuv_to_rgb_matrix(frame.matrix, frame.full_range)
-            order = [0, 1, 2] if rgb else [2, 1, 0]
-            self._matrix = matrix[order].astype(np.float32)
-            self._offset = offset[order].astype(np.float32)
+            self._halves = frame.width == 2 * feed.cols.first.size and feed.x == AxisMap(2.0, 0.5)
+            self._matrix, self._offset = feed.matrix, feed.offset
 
     def __call__(self, frame: Frame, out: NDArray[np.float32]) -> None:
         """Fill ``out`` (1, 3, H, W) float32."""
@@ -212,10 +203,3 @@ class Preprocessor:
             self._y, self._x, self._cy, self._cx, self._halves,
             self._matrix, self._offset, self._scale, self._shift, target,
         )  # fmt: skip
-
-
-def _shifted(placement: Fit, axis: Literal["y", "x"]) -> AxisMap:
-    """Pixel of the shown rectangle -> frame pixel."""
-    if axis == "y":
-        return AxisMap(1.0, placement.top).then(placement.y)
-    return AxisMap(1.0, placement.left).then(placement.x)
