@@ -11,7 +11,7 @@ import pytest
 
 from segcam.classes import CITYSCAPES
 from segcam.controls import Controls
-from segcam.frame import Frame, Segmentation, default_matrix
+from segcam.frame import DevicePlanes, Frame, Segmentation, default_matrix
 
 
 def _frame(height: int = 5, width: int = 7) -> Frame:
@@ -48,6 +48,17 @@ def test_red_is_red() -> None:
     assert np.abs(bgr.astype(int) - (0, 0, 255)).max() <= 2
     same = Frame(0, 0, Fraction(1), 0.0, "a", 7, 5, "bgr24", (bgr,))
     assert same.bgr() is bgr
+
+
+def test_a_frame_on_a_gpu_comes_down_where_it_is_asked_for() -> None:
+    host = _frame().planes
+    device = DevicePlanes("nv12", (512, 1024), (256, 256), 0, lambda: ("i420", host))
+    frame = dataclasses.replace(_frame(), format="nv12", planes=(), device=device)
+    down = frame.to_host()
+    assert (down.format, down.device, down.owner, down.index) == ("i420", None, None, 3)
+    assert down.planes is host and down.to_host() is down
+    assert np.array_equal(frame.bgr(), _frame().bgr())
+    assert frame.with_planes(host).device is None
 
 
 def test_shares() -> None:

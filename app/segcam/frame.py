@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +31,46 @@ def default_matrix(height: int) -> ColorMatrix:
     return "bt709" if height > 576 else "bt601"
 
 
+class Gpu(Protocol):
+    """What decoders and encoders need of the CUDA driver that the segmenter holds (``kernels.cuda.driver.Driver``).
+
+    ``device.index`` is the GPU's number. What uses its context is made inside ``current()``; between ``enter`` and
+    ``leave`` the context is not given back.
+    """
+
+    @property
+    def device(self) -> Any: ...
+
+    def current(self) -> AbstractContextManager[None]: ...
+
+    def enter(self) -> None: ...
+
+    def leave(self) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class DevicePlanes:
+    """Where the two planes of a picture lie in the memory of GPU number ``gpu``: Y (H, W) and interleaved UV
+    (ceil(H/2), ceil(W/2), 2), as 8 bits (``nv12``) or as the upper 10 of 16, little-endian (``p010``).
+
+    ``addresses`` are in the GPU's primary context, ``pitches`` the bytes from row to row.
+
+    The planes are written by work on the context's default stream that was queued before the frame was handed out: who
+    reads them on another stream lets it wait for an event recorded on the default one (``event.record(None)``), in
+    whichever thread. They must not be written to, and stay as they are while the frame (its ``owner``) is held: hold
+    it until the last read of them is done. ``download`` waits for the picture and copies it to host memory, in 8 bits.
+    """
+
+    format: Literal["nv12", "p010"]
+    addresses: tuple[int, int]
+    pitches: tuple[int, int]
+    gpu: int
+    download: Callable[[], tuple[PixelFormat, tuple[Plane, ...]]] = field(repr=False)
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a source, in host memory, as the decoder gave it.
+    """One picture of a source, as the decoder gave it: in host memory, or in a GPU's.
 
     ``planes`` holds uint8 arrays whose rows are contiguous but may lie further apart than their length
     (the decoder's pitch), and which must not be written to:
@@ -39,6 +78,8 @@ class Frame:
     * ``i420``:  Y (H, W), U and V (ceil(H/2), ceil(W/2))
     * ``nv12``:  Y (H, W), interleaved UV (ceil(H/2), ceil(W/2), 2)
     * ``bgr24``: one array (H, W, 3), 0..255, blue first (``matrix`` and ``full_range`` say nothing then)
+
+    A picture on a GPU has ``device``, no ``planes``, and the ``format`` that an overlay of it has: ``nv12``.
 
     ``pts`` counts ``time_base`` seconds from the stream's own zero; ``captured_at_s`` is
     ``time.perf_counter()`` at the moment the picture was there. ``owner`` keeps the decoder's memory alive.
@@ -58,6 +99,7 @@ class Frame:
     name: str = ""
     decode_ms: float = 0.0
     owner: object = field(default=None, repr=False)
+    device: DevicePlanes | None = None
 
     @property
     def time_s(self) -> float:
@@ -65,14 +107,24 @@ class Frame:
         return float(self.pts * self.time_base)
 
     def with_planes(self, planes: tuple[Plane, ...]) -> Frame:
-        """The same frame (index, time, size, colours) around other planes of the same shapes."""
-        return dataclasses.replace(self, planes=planes, owner=None)
+        """The same frame (index, time, size, colours) around other host planes, of the shapes of its ``format``."""
+        return dataclasses.replace(self, planes=planes, owner=None, device=None)
+
+    def to_host(self) -> Frame:
+        """This frame in host memory: itself, or for one on a GPU a copy in 8 bits, for which the caller waits."""
+        if self.device is None:
+            return self
+        form, planes = self.device.download()
+        return dataclasses.replace(self, format=form, planes=planes, owner=None, device=None)
 
     def bgr(self) -> NDArray[np.uint8]:
         """The picture as (H, W, 3) uint8, 0..255, blue first. A new array, except for ``bgr24`` frames.
 
-        Converted exactly (float matrix, rounded to nearest), chroma taken from the nearest sample.
+        Converted exactly (float matrix, rounded to nearest), chroma taken from the nearest sample. Comes down from the
+        GPU first where it is there.
         """
+        if self.device is not None:
+            return self.to_host().bgr()
         if self.format == "bgr24":
             return self.planes[0]
         from segcam.kernels.cpu.color import yuv_to_bgr
@@ -84,9 +136,10 @@ class Frame:
 class Segmentation:
     """What the network says about one frame.
 
-    ``labels`` is (H, W) uint8 at frame size: the index into ``classes`` of each pixel. ``overlay`` is a
-    Frame in the input's own pixel format with the class colours blended in, or None when no sink
-    asked for it. ``counts`` is (classes,) int64, pixels per class. ``timings_ms`` names each stage.
+    ``labels`` is (H, W) uint8 at frame size: the index into ``classes`` of each pixel; (0, 0) where nobody asked for
+    it and it stayed on the GPU. ``overlay`` is a Frame in the input's own pixel format with the class colours blended
+    in, or None when no sink asked for it. ``counts`` is (classes,) int64, pixels per class. ``timings_ms`` names each
+    stage.
     """
 
     frame: Frame

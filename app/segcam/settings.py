@@ -108,6 +108,12 @@ class Settings:
     start: str = _option("0", "input", "begin here: seconds or [hh:]mm:ss[.fff]", kind="time", metavar="TIME")
     frames: int = _option(0, "input", "stop after this many frames; 0 is all", low=0)
     every: int = _option(1, "input", "use only every N-th frame", low=1)
+    decode: str = _option(
+        "auto",
+        "input",
+        "who decodes videos: nvdec (the GPU), cpu, or auto: nvdec where the network is on the GPU and it can",
+        choices=("auto", "nvdec", "cpu"),
+    )
     decode_threads: int = _option(0, "input", "threads that decode; 0 leaves it to the decoder", low=0, high=64)
 
     engine: str = _option(
@@ -172,9 +178,19 @@ class Settings:
         (), "output", "window, out.mp4, out.jsonl, folder/, labels:folder, colors:folder or null; may be repeated",
         metavar="OUTPUT", short="-o", repeatable=True,
     )  # fmt: skip
-    crf: int = _option(23, "output", "x264 quality of video files: 0 is lossless, 51 the worst", low=0, high=51)
+    encode: str = _option(
+        "auto",
+        "output",
+        "who encodes video files: nvenc (the GPU), x264, or auto: nvenc where the network is on the GPU and it can",
+        choices=("auto", "nvenc", "x264"),
+    )
+    crf: int = _option(23, "output", "quality of video files: 0 is lossless, 51 the worst", low=0, high=51)
     preset: str = _option(
-        "superfast", "output", "x264 speed against file size, ultrafast to placebo", choices=PRESETS, metavar="PRESET"
+        "superfast",
+        "output",
+        "encoder's speed against file size, by x264's names: ultrafast to placebo",
+        choices=PRESETS,
+        metavar="PRESET",
     )
     image_format: str = _option("png", "output", "format of image files", choices=("png", "jpg"))
     jpeg_quality: int = _option(95, "output", "quality of JPEG files", low=1, high=100)

@@ -183,6 +183,26 @@ def test_a_cuda_library_says_whether_it_opens_the_gpu(monkeypatch: pytest.Monkey
     assert (works.state, "CUDA_ERROR_NO_DEVICE" in works.found, "nvidia-smi" in works.fix) == ("optional", True, True)
 
 
+def test_video_on_the_gpu_has_rows_where_there_is_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    from segcam.sinks import encoder
+    from segcam.sources import nvdec
+
+    libraries = {"libcuda.so.1", "libnvcuvid.so.1"}
+    monkeypatch.setattr(nvdec, "has_library", lambda name: name in libraries)
+    monkeypatch.setattr(nvdec, "why_not", lambda: ("no video library", "Install it"))
+    monkeypatch.setattr(encoder, "nvenc_problem", lambda *_: "this GPU has none")
+    found = {check.name: check for check in look("PyAV")}
+    assert (found["NVDEC"].state, found["NVDEC"].found) == ("optional", "no video library")
+    assert found["NVDEC"].fix == "Install it. Until then the CPU decodes."
+    assert (found["NVENC"].state, found["NVENC"].found) == ("optional", "this GPU has none")
+    monkeypatch.setattr(nvdec, "why_not", lambda: None)
+    monkeypatch.setattr(encoder, "nvenc_problem", lambda *_: None)
+    found = {check.name: check for check in look("PyAV")}
+    assert found["NVDEC"].state == found["NVENC"].state == "ok"
+    libraries.clear()
+    assert not {"NVDEC", "NVENC"} & {check.name for check in look("PyAV")}
+
+
 def test_the_coloured_table_shows_every_row(capsys: pytest.CaptureFixture[str]) -> None:
     doctor._show_rich({"packages": [Check("[odd] name", "missing", "[red]text[/red]", "pip install 'a[b]'")]})
     out = capsys.readouterr().out

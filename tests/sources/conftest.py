@@ -10,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from standin_nvdec import gpu, machine, nvdec  # noqa: F401  # fixtures are found by being here
 
 from segcam.errors import SegcamError
 from segcam.frame import Frame

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from segcam.errors import SourceError, UsageError
@@ -62,6 +63,15 @@ def test_mp4_over_http(server, make_video, read_all):
     source.close()
     got = read_all(make_source(f"http://{server}/a.mp4", SourceOptions(start_s=0.08, loops=2)))
     assert [(int(f.planes[0][0, 0]) - 16) // 8 for f in got] == [*range(2, 8), *range(2, 8)]
+
+
+def test_over_http_onto_the_gpu(server, make_video, read_all, gpu, nvdec):
+    make_video("a.mp4", 4)
+    plain = read_all(make_source(f"http://{server}/a.mp4"))
+    got = read_all(make_source(f"http://{server}/a.mp4", SourceOptions(gpu=gpu)))
+    assert nvdec.opened == 1 and len(got) == 4 and all(frame.device is not None for frame in got)
+    assert all(np.array_equal(a.bgr(), b.bgr()) for a, b in zip(got, plain, strict=True))
+    got.clear()
 
 
 def test_stream_without_duration_is_live(server, make_video, read_all):

@@ -128,7 +128,26 @@ def _av(module: Any) -> list[Check]:
             "" if there else wheel,
         )
     )
-    return checks
+    return checks + _gpu_video()
+
+
+def _gpu_video() -> list[Check]:
+    """Whether videos can be decoded and encoded on the GPU; nothing where there is no driver, hence no GPU to use."""
+    from segcam.sinks.encoder import Encoder, nvenc_problem
+    from segcam.sources import nvdec
+
+    if not nvdec.has_library("libcuda.so.1"):
+        return []
+    missing = nvdec.why_not()
+    if missing is None:
+        decoder = Check("NVDEC", "ok", "yes")
+    else:
+        decoder = Check("NVDEC", "optional", missing[0], f"{missing[1]}. Until then the CPU decodes.")
+    problem = nvenc_problem(Encoder("h264_nvenc", 23, "superfast"), (2048, 1024))
+    encoder = (
+        Check("NVENC", "optional", problem, "None needed: x264 encodes.") if problem else Check("NVENC", "ok", "yes")
+    )
+    return [decoder, encoder]
 
 
 def _cv2(module: Any) -> list[Check]:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 
 from segcam.cli.progress import Progress
 from segcam.config import Resolved
-from segcam.errors import SegcamError, SinkError
+from segcam.errors import SegcamError, SinkError, UsageError
 from segcam.metrics import Metrics
 from segcam.pipeline import Pipeline
 from segcam.queues import choose_policy
@@ -22,6 +22,7 @@ from segcam.report import NetworkRate
 from segcam.session import Network, open_source, source_options
 from segcam.settings import Settings
 from segcam.sinks.base import RunStats, Sink, StreamInfo
+from segcam.sinks.encoder import Encode
 from segcam.sinks.factory import SinkOptions, check_outputs, make_sink
 from segcam.sinks.files import check_writable
 from segcam.sources.base import Source, SourceInfo
@@ -35,14 +36,26 @@ def run(resolved: Resolved) -> int:
     check_outputs(asked, settings.source)
     if settings.json not in ("", "-"):
         check_writable(Path(settings.json))
-    source = make_source(settings.source, source_options(settings), warn)
+    warn_once = _once(warn)
+    source = make_source(settings.source, source_options(settings), warn_once)
     try:
         info = open_source(source, say)
+        if settings.decode == "nvdec" and not info.encoded:
+            raise UsageError(
+                f"--decode nvdec: {settings.source} is no video file or network stream, which NVDEC could decode",
+                "Leave out --decode nvdec.",
+            )
         network = Network.load(settings, warn, say)
     except BaseException:
         source.close()
         raise
     try:
+        if network.gpu is not None and info.encoded and settings.decode != "cpu":
+            # Opened before, so that a source that cannot be read is known before a network is built. Now it is known
+            # as well that pictures may stay on the GPU.
+            source.close()
+            source = make_source(settings.source, source_options(settings, network.gpu), warn_once)
+            info = open_source(source, say)
         outputs = asked or [_default_output(settings, info)]
         check_outputs(outputs, settings.source)
     except BaseException:
@@ -65,6 +78,18 @@ def say(line: str) -> None:
 
 def warn(line: str) -> None:
     say(f"segcam: warning: {line}")
+
+
+def _once(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """``tell`` without lines that it heard before."""
+    heard: set[str] = set()
+
+    def told(line: str) -> None:
+        if line not in heard:
+            heard.add(line)
+            tell(line)
+
+    return told
 
 
 def _default_output(settings: Settings, info: SourceInfo) -> str:
@@ -112,6 +137,8 @@ class Run:
             jpeg_quality=settings.jpeg_quality,
             hud=settings.hud,
             pace=len(self.outputs) == 1,
+            encode=cast(Encode, settings.encode),
+            gpu=None if network.gpu is None else network.gpu.device.index,
         )
         sinks = [*(make_sink(name, options, network.controls, warn) for name in self.outputs), *self.more]
         stream = StreamInfo(
@@ -126,7 +153,11 @@ class Run:
                 sink.open(stream, stats)
                 opened.append(sink)
             depth = max(1, network.engine.info.requests - 1) if policy == "newest" else 0
-            segmenter = network.segmenter(overlay=any(sink.needs_overlay for sink in sinks), depth=depth)
+            segmenter = network.segmenter(
+                labels=any(sink.needs_labels for sink in sinks),
+                overlay=any(sink.needs_overlay for sink in sinks),
+                depth=depth,
+            )
             before = self._network_rate() if settings.benchmark else None
         except BaseException:
             for sink in opened:

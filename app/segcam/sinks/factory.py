@@ -13,6 +13,7 @@ from segcam.controls import Controls
 from segcam.errors import UsageError
 from segcam.settings import PRESETS
 from segcam.sinks.base import Sink
+from segcam.sinks.encoder import Encode
 from segcam.sinks.images import ImageSink, Layout, Picture, is_pattern
 
 _VIDEO = (".mp4", ".mkv", ".mov")
@@ -28,9 +29,10 @@ _POSSIBLE = (
 class SinkOptions:
     """How results are written.
 
-    ``crf`` (0 lossless .. 51 worst), ``preset`` and ``threads`` (0: automatic) are x264's. ``image_format`` is for
-    folders; label ids are always PNG. ``hud``: frame rate and such in the window. ``pace``: the window waits so that a
-    file plays no faster than real time; turn it off when something else is written as well. Raises UsageError.
+    ``crf`` (0 lossless .. 51 worst), ``preset`` and ``threads`` (0: automatic) are x264's; ``encode`` and ``gpu``
+    choose NVENC, see ``VideoSink``. ``image_format`` is for folders; label ids are always PNG. ``hud``: frame rate and
+    such in the window. ``pace``: the window waits so that a file plays no faster than real time; turn it off when
+    something else is written as well. Raises UsageError.
     """
 
     crf: int = 23
@@ -40,6 +42,8 @@ class SinkOptions:
     hud: bool = True
     threads: int = 0
     pace: bool = True
+    encode: Encode = "auto"
+    gpu: int | None = None
 
     def __post_init__(self) -> None:
         _within("crf", self.crf, 0, 51)
@@ -47,6 +51,8 @@ class SinkOptions:
         _within("threads", self.threads, 0, 64)
         if self.preset not in PRESETS:
             raise UsageError(f"x264 has no preset {self.preset!r}", f"Its presets are: {', '.join(PRESETS)}.")
+        if self.encode not in ("auto", "nvenc", "x264"):
+            raise UsageError(f"there is no encoder {self.encode!r}", "Choose auto, nvenc or x264.")
         if self.image_format not in ("png", "jpg"):
             raise UsageError(f"images can't be written as {self.image_format!r}", "Choose png or jpg.")
 
@@ -90,7 +96,10 @@ def make_sink(spec: str, options: SinkOptions, controls: Controls, warn: Callabl
     if suffix in _VIDEO:
         from segcam.sinks.video import VideoSink
 
-        return VideoSink(path, warn, crf=options.crf, preset=options.preset, threads=options.threads)
+        return VideoSink(
+            path, warn, crf=options.crf, preset=options.preset, threads=options.threads, encode=options.encode,
+            gpu=options.gpu,
+        )  # fmt: skip
     raise UsageError(f"--output {spec!r}: there is no output of type {suffix}", _POSSIBLE)
 
 

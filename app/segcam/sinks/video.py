@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from segcam.errors import MissingDependencyError, SinkError
 from segcam.frame import Frame, Segmentation
 from segcam.sinks.base import RunStats, StreamInfo
+from segcam.sinks.encoder import Encode, Encoder, nvenc_problem
 from segcam.sinks.files import OutputFile, check_writable, write_error
 from segcam.sinks.staging import COLOR_CODES, Staging
 
@@ -24,8 +25,6 @@ _MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 #: A frame is on disk at most this long (plus the encoder's few frames) after it was written.
 _FRAGMENT_S = 0.5
-#: Each key frame costs size; without them players can't jump.
-_KEY_FRAME_S = 2
 #: The encoder keeps one frame for each thread; more than this delays frames and takes cores from the network.
 _MAX_THREADS = 4
 #: MP4 counts ticks in 32 bits; FFmpeg refuses finer time bases.
@@ -45,6 +44,9 @@ class VideoSink:
 
     Sizes: odd ones are rounded up to even ones, frames of another size are scaled to the first one's; both are told.
 
+    Encoder: ``encode`` "auto" is NVENC, which takes the pictures from host memory, if ``gpu``, the number of the
+    network's GPU, is given; where it cannot it is x264, and why is told, while "nvenc" is a SinkError there.
+
     The file plays at any moment up to the last half second, whatever ends the process. MP4 and MOV are fragmented while
     they grow and get an ordinary index from ``close``.
     """
@@ -61,10 +63,13 @@ class VideoSink:
         crf: int = 23,
         preset: str = "superfast",
         threads: int = 0,
+        encode: Encode = "auto",
+        gpu: int | None = None,
     ) -> None:
         self.path = path
         self._warn = warn
-        self._crf, self._preset, self._threads = crf, preset, threads
+        self._encoder = Encoder("libx264", crf, preset)
+        self._encode_by, self._gpu, self._threads = encode, gpu, threads
         self._rate_hz: Fraction | None = None
         self._file: OutputFile | None = None
         self._container: OutputContainer | None = None
@@ -87,6 +92,18 @@ class VideoSink:
             raise SinkError(f"{self.path} is a folder", "Give a file name, for example out.mp4")
         check_writable(self.path)
         self._rate_hz = info.rate_hz
+        if self._encode_by == "nvenc" or (self._encode_by == "auto" and self._gpu is not None):
+            self._use_nvenc((info.width + info.width % 2, info.height + info.height % 2))
+
+    def _use_nvenc(self, size: tuple[int, int]) -> None:
+        wanted = Encoder("h264_nvenc", self._encoder.crf, self._encoder.preset, self._gpu or 0)
+        problem = nvenc_problem(wanted, size)
+        if problem is None:
+            self._encoder = wanted
+        elif self._encode_by == "nvenc":
+            raise SinkError(f"{self.path}: NVENC cannot encode it: {problem}", "Let x264 encode: --encode x264.")
+        else:
+            self._warn(f"{self.path}: encoded by x264, because NVENC cannot: {problem}")
 
     def write(self, segmentation: Segmentation) -> None:
         frame = segmentation.overlay
@@ -134,7 +151,7 @@ class VideoSink:
         assert self._staging is not None
         width, height = self._staging.even_size
         size = f", {self._file.good_bytes / 1e6:.1f} MB" if self._file is not None and self._container is None else ""
-        return f"{self.path}: {self._frames} frames, {width}x{height}, H.264 {self._preset} crf {self._crf}{size}"
+        return f"{self.path}: {self._frames} frames, {width}x{height}, {self._encoder.words}{size}"
 
     def _start(self, frame: Frame) -> None:
         import av
@@ -153,29 +170,18 @@ class VideoSink:
         container = av.open(self._file, "w", format=muxer, options=self._muxer_options(muxer))
         self._container = container
         rate = self._rate_hz or Fraction(25)
-        stream = container.add_stream("libx264", rate=rate, options=self._encoder_options(rate, staging))
+        options = self._encoder.options(rate, centred_chroma=staging.centred_chroma)
+        stream = container.add_stream(self._encoder.codec, rate=rate, options=options)
         stream.width, stream.height = staging.even_size
         stream.pix_fmt = staging.pix_fmt
         codec = stream.codec_context
         codec.time_base = stream.time_base = self._time_base
-        codec.thread_count = self._threads or min(_MAX_THREADS, os.cpu_count() or 1)
+        if not self._encoder.on_gpu:
+            codec.thread_count = self._threads or min(_MAX_THREADS, os.cpu_count() or 1)
         codec.color_primaries, codec.color_trc, codec.colorspace = COLOR_CODES[staging.matrix]
         codec.color_range = 2 if staging.full_range else 1
         self._stream = stream
         self._staging = staging
-
-    def _encoder_options(self, rate: Fraction, staging: Staging) -> dict[str, str]:
-        options = {
-            "preset": self._preset,
-            "crf": str(self._crf),
-            # B-frames would be written out of order, so that every time needs an offset and every frame waits for a
-            # later one.
-            "bf": "0",
-            "g": str(min(250, max(1, round(rate * _KEY_FRAME_S)))),
-            # x264 prints a page of statistics otherwise; its errors come as exceptions.
-            "x264-params": "log=0" + (":chromaloc=1" if staging.centred_chroma else ""),
-        }
-        return options
 
     def _muxer_options(self, muxer: str) -> dict[str, str]:
         flush = {"flush_packets": "1"}  # what is muxed lies on the disk

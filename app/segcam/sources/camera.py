@@ -22,6 +22,7 @@ from segcam.sources.settings import parse_rate, parse_settings, parse_size
 from segcam.sources.video import VideoSource
 
 if TYPE_CHECKING:
+    from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
 
 _SETTINGS = ("size", "fps", "format")
@@ -40,6 +41,8 @@ class CameraMedium:
     """
 
     live: bool | None = True
+    #: Few cameras send a stream that NVDEC takes, and those that do send little of it.
+    encoded = False
 
     def __init__(self, spec: str) -> None:
         device, _, tail = spec.removeprefix("camera:").partition(",")
@@ -63,7 +66,7 @@ class CameraMedium:
             options["input_format"] = self.input_format
         return options
 
-    def open(self) -> InputContainer:
+    def open(self, hwaccel: HWAccel | None = None) -> InputContainer:
         import av
 
         if not sys.platform.startswith("linux"):

@@ -9,19 +9,22 @@ from segcam.errors import SegcamError
 from segcam.sources.diagnose import animated_webp, missing_file, unreadable_video
 
 if TYPE_CHECKING:
+    from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
 
 
 class Medium(Protocol):
     """``name`` may be shown (it holds no password); ``live`` None means live if the stream has no duration.
+    ``encoded`` media hold a video stream, which ``open`` gives to the decoder of ``hwaccel``.
 
     ``open`` raises what PyAV raises, or a SegcamError; ``explain`` turns the former into the latter.
     """
 
     name: str
     live: bool | None
+    encoded: bool
 
-    def open(self) -> InputContainer: ...
+    def open(self, hwaccel: HWAccel | None = None) -> InputContainer: ...
 
     def explain(self, error: Exception) -> SegcamError: ...
 
@@ -30,19 +33,20 @@ class FileMedium:
     """A file on disk."""
 
     live: bool | None = False
+    encoded = True
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = str(path)
 
-    def open(self) -> InputContainer:
+    def open(self, hwaccel: HWAccel | None = None) -> InputContainer:
         import av
 
         with self.path.open("rb") as file:
             head = file.read(12)
         if head[:4] == b"RIFF" and head[8:] == b"WEBP":
             raise animated_webp(self.path)
-        return av.open(str(self.path), "r")
+        return av.open(str(self.path), "r", hwaccel=hwaccel)
 
     def explain(self, error: Exception) -> SegcamError:
         if not self.path.exists():

@@ -14,6 +14,7 @@ from segcam.sources.urls import redact_url, url_scheme
 from segcam.sources.video import VideoSource
 
 if TYPE_CHECKING:
+    from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
 
 #: Seconds to wait for a connection, and for each packet after that.
@@ -26,13 +27,15 @@ _ALWAYS_LIVE = ("rtsp", "rtsps", "udp", "srt", "tcp")
 class UrlMedium:
     """An address. HTTP is live when the stream has no duration, the others always are."""
 
+    encoded = True
+
     def __init__(self, url: str) -> None:
         self._url = url
         self._scheme = url_scheme(url)
         self.name = redact_url(url)
         self.live: bool | None = True if self._scheme in _ALWAYS_LIVE else None
 
-    def open(self) -> InputContainer:
+    def open(self, hwaccel: HWAccel | None = None) -> InputContainer:
         import av
 
         options: dict[str, str] = {}
@@ -41,7 +44,8 @@ class UrlMedium:
             options["rtsp_flags"] = "prefer_tcp"
         began_s = time.monotonic()
         try:
-            return av.open(self._url, "r", options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
+            timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
+            return av.open(self._url, "r", options=options, timeout=timeout, hwaccel=hwaccel)
         except av.FFmpegError:
             # A handshake that was broken off by the time-out fails with whatever it then made of half an answer.
             if time.monotonic() - began_s < OPEN_TIMEOUT_S:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from segcam.frame import ColorMatrix, PixelFormat, Plane, default_matrix
+from segcam.frame import ColorMatrix, DevicePlanes, PixelFormat, Plane, default_matrix
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -31,7 +31,7 @@ _MATRICES: dict[int, ColorMatrix] = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt6
 
 @dataclass(frozen=True)
 class Picture:
-    """Planes as ``segcam.frame.Frame`` wants them, upright, with what keeps their memory alive."""
+    """Planes as ``segcam.frame.Frame`` wants them, upright, with what keeps their memory alive; or where on a GPU."""
 
     format: PixelFormat
     planes: tuple[Plane, ...]
@@ -40,6 +40,13 @@ class Picture:
     matrix: ColorMatrix
     full_range: bool
     owner: object
+    device: DevicePlanes | None = None
+
+
+def declared_colors(frame: VideoFrame) -> tuple[ColorMatrix, bool]:
+    """Matrix, and whether samples have the full range, as the stream says; else as is usual."""
+    full = frame.color_range == _FULL or frame.format.name.startswith("yuvj")
+    return _MATRICES.get(int(frame.colorspace)) or default_matrix(frame.height), full
 
 
 def to_picture(frame: VideoFrame) -> Picture:
@@ -50,8 +57,7 @@ def to_picture(frame: VideoFrame) -> Picture:
     exact. RGB and palettes become bgr24; alpha is ignored. Raises ValueError for a format that swscale cannot convert.
     """
     kind = frame.format.name
-    full = frame.color_range == _FULL or kind.startswith("yuvj")
-    matrix = _MATRICES.get(int(frame.colorspace)) or default_matrix(frame.height)
+    matrix, full = declared_colors(frame)
     width, height = frame.width, frame.height
     planes: tuple[Plane, ...]
     form: PixelFormat

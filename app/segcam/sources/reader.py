@@ -8,9 +8,11 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from segcam.errors import SegcamError, SourceError
+from segcam.frame import Gpu
 from segcam.sources.decode import Tally, fraction, pictures, video_stream
 from segcam.sources.diagnose import no_video_stream, quoted
 from segcam.sources.medium import Medium
+from segcam.sources.nvdec import Nvdec, UnfitError
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -26,22 +28,31 @@ _HIGHEST_RATE_HZ = 1000
 class StreamReader:
     """Holds at most one open container. ``tally`` is about the latest reading. Used by one thread."""
 
-    def __init__(self, medium: Medium, stopped: Callable[[], bool], warn_once: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        medium: Medium,
+        stopped: Callable[[], bool],
+        warn_once: Callable[[str], None],
+        nvdec: Nvdec | None = None,
+    ) -> None:
         self._medium = medium
         self._stopped = stopped
         self._warn_once = warn_once
         self._container: InputContainer | None = None
         self._stream: VideoStream | None = None
+        self._on_gpu = False
+        self._held: Gpu | None = None
         self.tally = Tally()
         self.live = bool(medium.live)
+        self.nvdec = nvdec or Nvdec("cpu", None, medium.name, warn_once)
 
-    def connect(self, threads: int) -> None:
-        """Opens the medium anew, at its beginning. Raises SegcamError."""
+    def connect(self, threads: int, *, on_cpu: bool = False) -> None:
+        """Opens the medium anew, at its beginning, to be decoded by whom ``nvdec`` says. Raises SegcamError."""
         import av
 
         self.close()
         try:
-            self._container = container = self._medium.open()
+            self._container = container = self._open(on_cpu)
         except SegcamError:
             raise
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -54,19 +65,61 @@ class StreamReader:
                 f"{self._medium.name}: this FFmpeg has no decoder for its video stream",
                 f"Convert it first, for example with: ffmpeg -i {quoted(self._medium.name)} -c:v libx264 out.mp4",
             )
+        if self._on_gpu:
+            self.nvdec.check_codec(stream.codec_context)
+            if not self.nvdec.active:
+                return self.connect(threads)
         if self._medium.live is None:
             self.live = container.duration is None and stream.duration is None
         # Frame threads hold back a frame each, which live pictures should not have to wait for, and cost a sixth more
         # time (H.264 at 2048x1024): worth it where cores are to spare beside the network's, or where somebody asks.
-        alone = threads < 2 and (self.live or (threads == 0 and len(os.sched_getaffinity(0)) <= 2))
+        # NVDEC decodes frame by frame whatever threads there are.
+        few = len(os.sched_getaffinity(0)) <= 2
+        alone = self._on_gpu or (threads < 2 and (self.live or (threads == 0 and few)))
         stream.codec_context.thread_type = "SLICE" if alone else "AUTO"
-        stream.codec_context.thread_count = threads
+        stream.codec_context.thread_count = 1 if self._on_gpu else threads
         self._stream = stream
 
+    def _open(self, on_cpu: bool) -> InputContainer:
+        import av
+
+        nvdec = self.nvdec
+        if nvdec.active and not on_cpu:
+            nvdec.check()
+        if on_cpu or not nvdec.active:
+            return self._medium.open()
+        if nvdec.gpu is not None:
+            nvdec.gpu.enter()
+            self._held = nvdec.gpu
+        try:
+            with nvdec.context():
+                container = self._medium.open(nvdec.accelerator())
+        except (av.FFmpegError, OSError, ValueError) as error:
+            # Which of the two it was, the medium or the GPU (without a driver it's PermissionError), shows here.
+            plain = self._medium.open()
+            try:
+                nvdec.give_up(f"FFmpeg cannot use the GPU ({getattr(error, 'strerror', None) or error})")
+            except BaseException:
+                plain.close()
+                raise
+            return plain
+        self._on_gpu = True
+        return container
+
     def close(self) -> None:
-        container, self._container, self._stream = self._container, None, None
+        container, self._container, self._stream, self._on_gpu = self._container, None, None, False
         if container is not None:
             container.close()
+        # The decoder itself goes with the last reference to its container.
+        del container
+        held, self._held = self._held, None
+        if held is not None:
+            held.leave()
+
+    @property
+    def decoder(self) -> str:
+        """Name of the decoder, and who else decodes."""
+        return self.stream.codec_context.codec.name + (", NVDEC" if self._on_gpu else "")
 
     @property
     def stream(self) -> VideoStream:
@@ -134,8 +187,23 @@ class StreamReader:
         """Pictures with their ticks, from some picture at or before ``target`` (ticks) on, or from the start.
 
         Call ``connect`` before. The first picture lies behind the target only if there is none before it. Where seeking
-        lands too late or is not possible, everything is read from the beginning.
+        lands too late or is not possible, everything is read from the beginning. Where NVDEC turns out not to take the
+        stream, the CPU begins again.
         """
+        try:
+            given = False
+            for item in self._attempts(target, threads):
+                given = True
+                yield item
+            if self._on_gpu and not given and self.tally.packets and not self._stopped():
+                raise UnfitError(f"it gave no picture of {self.tally.packets} packets")
+        except UnfitError as unfit:
+            # Nothing was yielded before.
+            self.nvdec.give_up(str(unfit))
+            self.connect(threads)
+            yield from self._attempts(target, threads)
+
+    def _attempts(self, target: Fraction | None, threads: int) -> Iterator[tuple[VideoFrame, int]]:
         import av
 
         for attempt, back_s in enumerate(_SEEK_BACK_S if target is not None else (None,)):
@@ -164,6 +232,8 @@ class StreamReader:
         pts = self.zero - step
         try:
             for picture in pictures(self._container, self.stream, self.tally, self._stopped):
+                if self._on_gpu:
+                    self.nvdec.check_first(picture)
                 if picture.pts is None:
                     self._warn_once("frames without a time: they are spaced by the stream's mean rate")
                     pts += step

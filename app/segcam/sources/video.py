@@ -13,7 +13,7 @@ from segcam.frame import Frame
 from segcam.sources.base import SourceInfo, SourceOptions, Warn
 from segcam.sources.diagnose import quoted
 from segcam.sources.medium import Medium
-from segcam.sources.planes import to_picture
+from segcam.sources.nvdec import Nvdec
 from segcam.sources.reader import StreamReader
 from segcam.sources.select import announced_frames, check_options, given_rate, refuse_looping, refuse_seeking
 
@@ -35,7 +35,8 @@ class VideoSource:
         self._options = options
         self._warn = warn
         self._stop = threading.Event()
-        self._reader = StreamReader(medium, self._stop.is_set, self._warn_once)
+        nvdec = Nvdec(options.decode if medium.encoded else "cpu", options.gpu, medium.name, self._warn_once)
+        self._reader = StreamReader(medium, self._stop.is_set, self._warn_once, nvdec)
         self._frames: Generator[Frame, None, None] | None = None
         self._primed: Frame | None = None
         self._asked_at_s = 0.0
@@ -81,18 +82,18 @@ class VideoSource:
         frames = None if reader.live else reader.announced_frames()
         if frames is not None and start_s:
             frames = max(1, frames - round(start_s * rate)) if rate else None
-        codec = reader.stream.codec_context.codec.name
         self._frames = self._produce()
         self._primed = next(self._frames, None)
         if self._primed is None:
             raise SourceError(f"{self._medium.name}: stopped before its first frame")
         return SourceInfo(
-            description=f"{self._medium.name} ({codec})",
+            description=f"{self._medium.name} ({reader.decoder})",
             width=self._primed.width,
             height=self._primed.height,
             rate_hz=given_rate(rate, options),
             frames=announced_frames(frames, options),
             live=reader.live,
+            encoded=self._medium.encoded,
         )
 
     def _produce(self) -> Generator[Frame, None, None]:
@@ -122,7 +123,7 @@ class VideoSource:
 
     def _frame(self, picture: VideoFrame, index: int, pts: int, base_s: Fraction, ready_s: float) -> Frame:
         try:
-            shown = to_picture(picture)
+            shown = self._reader.nvdec.picture(picture)
         except ValueError as error:
             raise SourceError(
                 f"{self._medium.name}: {error}",
@@ -142,6 +143,7 @@ class VideoSource:
             full_range=shown.full_range,
             decode_ms=(time.perf_counter() - self._asked_at_s) * 1000,
             owner=shown.owner,
+            device=shown.device,
         )
 
     def _round(self) -> Iterator[tuple[VideoFrame, int]]:
@@ -165,7 +167,7 @@ class VideoSource:
         if doubtful and last is not None and not reader.live:
             # At the end, decoders with threads hold many packets; PyAV gives only what lies before the first bad one.
             known, found = last, 0
-            reader.connect(1)
+            reader.connect(1, on_cpu=True)
             for picture, pts in reader.read(Fraction(known + 1), 1):
                 if pts > known and (begin is None or pts >= begin):
                     found += 1

@@ -1,0 +1,90 @@
+"""Who makes H.264 of pictures: x264 on the processor, or NVENC, the encoder of NVIDIA's GPUs."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+#: "auto" is NVENC where the network is on a GPU that has it, else x264.
+Encode = Literal["auto", "nvenc", "x264"]
+
+#: Each key frame costs size; without them players can't jump.
+_KEY_FRAME_S = 2
+
+#: NVENC's presets by x264's: p1 is the fastest, p7 the best.
+_NVENC_PRESETS = {
+    "ultrafast": "p1",
+    "superfast": "p1",
+    "veryfast": "p2",
+    "faster": "p3",
+    "fast": "p3",
+    "medium": "p4",
+    "slow": "p5",
+    "slower": "p6",
+    "veryslow": "p7",
+    "placebo": "p7",
+}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """FFmpeg's encoder ``codec`` with its settings. ``crf`` is 0 (lossless) to 51 (worst) for both: x264's constant
+    rate factor, NVENC's constant quality. ``gpu`` is the number of NVENC's GPU."""
+
+    codec: Literal["libx264", "h264_nvenc"]
+    crf: int
+    preset: str
+    gpu: int = 0
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.codec == "h264_nvenc"
+
+    @property
+    def words(self) -> str:
+        if self.on_gpu:
+            return f"H.264 NVENC {_NVENC_PRESETS[self.preset]} quality {self.crf}"
+        return f"H.264 {self.preset} crf {self.crf}"
+
+    def options(self, rate: Fraction, *, centred_chroma: bool = False) -> dict[str, str]:
+        """FFmpeg's options for a stream of that mean rate."""
+        key_frames = {
+            # B-frames would be written out of order, so that every time needs an offset and every frame waits for a
+            # later one.
+            "bf": "0",
+            "g": str(min(250, max(1, round(rate * _KEY_FRAME_S)))),
+        }
+        if not self.on_gpu:
+            # x264 prints a page of statistics otherwise; its errors come as exceptions.
+            more = "log=0" + (":chromaloc=1" if centred_chroma else "")
+            return {"preset": self.preset, "crf": str(self.crf), **key_frames, "x264-params": more}
+        options = {"preset": _NVENC_PRESETS[self.preset], "gpu": str(self.gpu), **key_frames}
+        if self.crf == 0:
+            # A quality of 0 means "automatic" to NVENC.
+            return {**options, "tune": "lossless", "rc": "constqp", "qp": "0"}
+        # Without a bit rate of 0 the default one (2 Mbit/s) would cap the quality. Delay: a packet for each frame.
+        return {**options, "rc": "vbr", "cq": str(self.crf), "b": "0", "delay": "0"}
+
+
+def nvenc_problem(encoder: Encoder, size: tuple[int, int]) -> str | None:
+    """Why NVENC cannot encode pictures of ``size`` (width, height; even); None if it can. Tried out: it is opened."""
+    import av
+    from av.codec.codec import UnknownCodecError
+
+    try:
+        context = av.CodecContext.create(encoder.codec, "w")
+        context.width, context.height = size
+        context.pix_fmt = "nv12"
+        context.time_base = Fraction(1, 25)
+        context.options = encoder.options(Fraction(25))
+        context.open()
+    except UnknownCodecError:
+        return "this PyAV was built without it"
+    except (av.FFmpegError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.EPERM:
+            return "NVIDIA's driver, or its encoder library, is not here"
+        reason = getattr(error, "strerror", None) or error
+        return f"this GPU has none for {size[0]}x{size[1]} (data-centre GPUs have none at all; FFmpeg says: {reason})"
+    return None
