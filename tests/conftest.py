@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # A shared machine may stall for seconds: no deadlines. CI takes the same examples each time.
 settings.register_profile("segcam", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("segcam")
+
+# What is started in the background of a script has Ctrl-C ignored, and tests that send one would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 RunSegcam = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -70,6 +76,16 @@ def run_segcam(tmp_path: Path) -> RunSegcam:
         )
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def own_garbage() -> Iterator[None]:
+    """Collecting garbage looks at what the test has made and at nothing else: the modules and caches of a whole run
+    take most of a second each time, and some tests do it after each of many faults."""
+    gc.freeze()
+    yield
+    gc.collect()
+    gc.unfreeze()
 
 
 BRIGHTEST_SPEC: dict[str, Any] = {

@@ -30,7 +30,8 @@ from segcam.sources.base import SourceOptions
 from segcam.sources.factory import make_source
 
 if TYPE_CHECKING:
-    from segcam.segmenters.cpu import CpuSegmenter, LabelSize
+    from segcam.segmenters.base import Segmenter as AnySegmenter
+    from segcam.segmenters.reading import LabelSize
 
 
 class PilImage(Protocol):
@@ -93,7 +94,7 @@ class Segmenter:
             }
         )
         self._network = Network.load(settings, _warn, logging.getLogger("segcam").info)
-        self._predictors: dict[Any, CpuSegmenter] = {}
+        self._predictors: dict[Any, AnySegmenter] = {}
         self._streaming = False
 
     @property
@@ -196,8 +197,11 @@ class Segmenter:
         finally:
             opened.close()
             self._streaming = False
-            while segmenter.pending:
-                segmenter.collect()
+            try:
+                while segmenter.pending:
+                    segmenter.collect()
+            finally:
+                segmenter.close()
 
     def close(self) -> None:
         """Give the network's memory back; twice is fine."""

@@ -5,25 +5,33 @@ from __future__ import annotations
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from segcam.classes import ClassTable
 from segcam.controls import Controls
 from segcam.engines.base import Engine, EngineOptions
 from segcam.engines.factory import Runtime, make_engine
-from segcam.errors import UsageError
+from segcam.errors import CudaError, UsageError
+from segcam.frame import Gpu
 from segcam.gpu_engine import gpu_engine
 from segcam.settings import Settings, parse_time
-from segcam.sources.base import Source, SourceInfo, SourceOptions
+from segcam.sources.base import Decode, Source, SourceInfo, SourceOptions
 from segcam.zoo_engine import resolve_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from segcam.segmenters.cpu import CpuSegmenter, LabelSize
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from segcam.kernels.cuda.driver import Driver
+    from segcam.segmenters.base import Segmenter
+    from segcam.segmenters.cuda_work import Kernels
+    from segcam.segmenters.reading import LabelSize
 
 
 def parse_size(text: str) -> tuple[int, int] | None:
@@ -49,13 +57,16 @@ def engine_options(settings: Settings) -> EngineOptions:
     )
 
 
-def source_options(settings: Settings) -> SourceOptions:
+def source_options(settings: Settings, gpu: Gpu | None = None) -> SourceOptions:
+    """What the settings say about the source. ``gpu``: of the network that the pictures go to, ``Network.gpu``."""
     return SourceOptions(
         start_s=parse_time(settings.start),
         every=settings.every,
         frames=settings.frames,
         loops=settings.loop,
         threads=settings.decode_threads,
+        decode=cast(Decode, settings.decode),
+        gpu=gpu,
     )
 
 
@@ -91,15 +102,46 @@ def open_source(source: Source, say: Callable[[str], None]) -> SourceInfo:
         return source.open()
 
 
+def gpu_kernels(engine: Engine, say: Callable[[str], None], warn: Callable[[str], None]) -> Kernels | None:
+    """The kernels that prepare and read an active engine's pictures on the GPU, where it runs there.
+
+    None for engines that don't; and, with the reason to ``warn``, where the kernels don't fit the network or the GPU's
+    driver cannot load them: then the processor does their work.
+    """
+    from segcam.engines.device import DeviceEngine
+
+    if not isinstance(engine, DeviceEngine):
+        return None
+    from segcam.segmenters.cuda_work import Kernels, unsupported
+
+    instead = "pictures are prepared and painted by the processor, not the GPU"
+    reason = unsupported(engine)
+    if reason:
+        warn(f"{instead}: {reason}")
+        return None
+    try:
+        with said_if_slow(say, "preparing Segcam's kernels for this GPU, once (some seconds) ..."):
+            return Kernels(engine.driver)
+    except CudaError as error:
+        hint = f" {error.hint}" if error.hint else ""
+        warn(f"{instead}: {error.message.rstrip('.')}.{hint}")
+        return None
+
+
 @dataclass
 class Network:
-    """An active engine with its classes and the controls of its overlay. ``close`` gives everything back."""
+    """An active engine with its classes and the controls of its overlay. ``close`` gives everything back.
+
+    ``kernels`` are there where pictures are prepared and painted on the GPU."""
 
     engine: Engine
     classes: ClassTable
     controls: Controls
     settings: Settings
     load_s: float
+    kernels: Kernels | None = None
+    warn: Callable[[str], None] = lambda line: None
+    _segmenters: weakref.WeakSet[Segmenter] = field(default_factory=weakref.WeakSet, init=False, repr=False)
 
     @classmethod
     def load(cls, settings: Settings, warn: Callable[[str], None], say: Callable[[str], None]) -> Network:
@@ -111,32 +153,68 @@ class Network:
         engine = gpu_engine(path, options, runtime, say, warn) or make_engine(str(path), options, warn, runtime)
         engine.activate()
         try:
-            with compiled_kernels(say):
-                from segcam.segmenters.cpu import count_classes
+            from segcam.segmenters.reading import count_classes
 
             count = count_classes(engine)
             classes = engine.spec.class_table(count).with_palette(settings.palette)
             controls = Controls(settings.alpha, classes.visible(settings.classes), settings.legend)
+            kernels = gpu_kernels(engine, say, warn)
+            if kernels is None:
+                with compiled_kernels(say):
+                    pass
         except BaseException:
             engine.close()
             raise
-        return cls(engine, classes, controls, settings, time.perf_counter() - begun)
+        return cls(engine, classes, controls, settings, time.perf_counter() - begun, kernels, warn)
 
-    def segmenter(self, *, overlay: bool = True, label_size: LabelSize = "frame", depth: int = 0) -> CpuSegmenter:
-        """A segmenter on this network; only one may have frames in flight at a time."""
+    @property
+    def gpu(self) -> Driver | None:
+        """The CUDA driver that frames in device memory may come from; None where they must be in the host's."""
+        from segcam.engines.device import DeviceEngine
+
+        return self.engine.driver if self.kernels and isinstance(self.engine, DeviceEngine) else None
+
+    def segmenter(
+        self,
+        *,
+        labels: bool = True,
+        overlay: bool = True,
+        label_size: LabelSize = "frame",
+        depth: int = 0,
+        graphs: bool = True,
+    ) -> Segmenter:
+        """A segmenter on this network; only one may have frames in flight at a time. It is closed with the network.
+
+        Without ``labels`` its segmentations may lack the class map. ``graphs`` False: no CUDA graphs.
+        """
+        from segcam.engines.device import DeviceEngine
         from segcam.legend import Legend
-        from segcam.segmenters.cpu import CpuSegmenter
 
-        return CpuSegmenter(
-            self.engine,
-            self.classes,
-            self.controls,
-            overlay=overlay,
-            mask_only=self.settings.mask_only,
-            decorate=lambda visible: Legend(self.classes, visible),
-            label_size=label_size,
-            depth=depth,
-        )
+        def legend(visible: NDArray[np.bool_]) -> Legend:
+            return Legend(self.classes, visible)
+
+        made: Segmenter
+        if self.kernels and isinstance(self.engine, DeviceEngine):
+            from segcam.segmenters.cuda import CudaSegmenter
+
+            made = CudaSegmenter(
+                self.engine, self.kernels, self.classes, self.controls, labels=labels, overlay=overlay,
+                mask_only=self.settings.mask_only, decorate=legend, label_size=label_size, depth=depth, graphs=graphs,
+                warn=self.warn,
+            )  # fmt: skip
+        else:
+            from segcam.segmenters.cpu import CpuSegmenter
+
+            made = CpuSegmenter(
+                self.engine, self.classes, self.controls, overlay=overlay, mask_only=self.settings.mask_only,
+                decorate=legend, label_size=label_size, depth=depth,
+            )  # fmt: skip
+        self._segmenters.add(made)
+        return made
 
     def close(self) -> None:
+        for segmenter in list(self._segmenters):
+            segmenter.close()
+        if self.kernels:
+            self.kernels.close()
         self.engine.close()

@@ -18,7 +18,8 @@ from segcam.engines.base import Engine, EngineOptions
 from segcam.engines.factory import make_engine
 from segcam.errors import EngineError, SpecError
 from segcam.frame import Frame, PixelFormat, Segmentation
-from segcam.segmenters.cpu import CpuSegmenter, count_classes
+from segcam.segmenters.cpu import CpuSegmenter
+from segcam.segmenters.reading import count_classes
 
 Brightest = Callable[..., Path]
 #: Red, green and blue as I420 code values (BT.601, full range) and as BGR.

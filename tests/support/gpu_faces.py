@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import standin_cuda
+from cuda_shim.on_machine import put_lazy_kernels_on
 from standin_trt import FACES, Control, make_tensorrt
 
 USUAL = ("10.3.0", "11.4.0.106")
@@ -41,6 +42,7 @@ class TensorRtFace:
         self.name = version or self.name
         if machine or self.machine is None:
             self.machine = standin_cuda.install(self.monkeypatch, **machine)
+            put_lazy_kernels_on(self.machine)
         self.trt = make_tensorrt(self.name, self.machine, self.control)
         self.monkeypatch.setitem(sys.modules, "tensorrt", self.trt)
         return self.trt

@@ -16,7 +16,7 @@ Runtime = Literal["auto", "tensorrt", "openvino", "onnxruntime"]
 
 def make_engine(name: str, options: EngineOptions, warn: Callable[[str], None], runtime: Runtime = "auto") -> Engine:
     """An engine, not yet active, for a TensorRT plan or an ``.onnx`` file, which ``auto`` gives to OpenVINO, else to
-    ONNX Runtime with a warning.
+    ONNX Runtime with a warning. The device "cuda" is ONNX Runtime's on an NVIDIA GPU.
 
     Raises UsageError where file and runtime don't fit, MissingDependencyError when no runtime is installed.
     """
@@ -51,6 +51,10 @@ def make_engine(name: str, options: EngineOptions, warn: Callable[[str], None], 
         from segcam.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(path, options, warn)
+    if options.device.lower().startswith("cuda"):
+        from segcam.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
+
+        return OnnxRuntimeCudaEngine(path, options, warn)
     from segcam.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(path, options, warn)

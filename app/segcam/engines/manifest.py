@@ -148,7 +148,7 @@ def read_manifest(plan: Path) -> Manifest:
         raise EngineError(f"the manifest {path} cannot be read: {error}", _again(plan)) from None
     try:
         content: dict[str, Any] = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EngineError(f"the manifest {path} is not JSON ({error})", _again(plan)) from None
     stated = content.get("segcam_plan") if isinstance(content, dict) else None
     if stated != SCHEMA:

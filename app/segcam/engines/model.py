@@ -137,15 +137,24 @@ def read_model(path: Path, flag: str = "--engine") -> onnx.ModelProto:
         model = onnx.load(os.fspath(path))
         if not model.graph.node or not model.graph.input:
             raise DecodeError("no graph inside")
+        if not model.graph.output or not model.opset_import:
+            raise DecodeError(f"it has no {'operator set' if model.graph.output else 'outputs'}: it may be cut off")
     except (DecodeError, UnicodeDecodeError) as error:
         raise EngineError(
             f"{path} is not an ONNX model ({str(error).strip() or 'it does not parse'})",
             f"Export the network to ONNX, or name the right file with {flag}.",
         ) from None
+    except PermissionError:
+        raise EngineError(f"{path} cannot be read: permission denied", "See who may read it: ls -l") from None
     except (OSError, onnx.checker.ValidationError) as error:
         raise EngineError(
             f"{path} cannot be read: {error}", "If its weights are in a file of their own, put that file beside it."
         ) from None
+    for value in model.graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            # Some exporters write an open axis as -1.
+            if dim.dim_value < 0:
+                dim.ClearField("dim_value")
     return model
 
 

@@ -61,7 +61,7 @@ class OnnxRuntimeEngine(HostEngine):
             )
         if options.device.upper() not in ("", "CPU", "AUTO"):
             raise UsageError(
-                f"ONNX Runtime runs on the CPU here, not on {options.device!r}",
+                f"ONNX Runtime runs on the CPU or on an NVIDIA GPU (cuda:0), not on {options.device!r}",
                 "Use --runtime openvino for other devices.",
             )
         self._model = prepare(self._path, options, self._warn, "onnxruntime")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segcam.engines.device import quietly
 from segcam.engines.plan import PlanEngine, show
 from segcam.engines.plan_options import PlanPrecision
 from segcam.engines.tensorrt_api import numpy_dtype
@@ -140,13 +141,13 @@ def _run(plan: PlanEngine, feed: NDArray[Any]) -> NDArray[Any]:
     driver = plan.driver
     with driver.current(), contextlib.ExitStack() as taken:
         execution = plan.execution(feed.shape)
-        taken.callback(execution.close)
+        taken.callback(quietly, execution.close)
         memory = []
         for nbytes in (execution.input_bytes, execution.output_bytes):
             memory.append(driver.allocate(nbytes))
-            taken.callback(memory[-1].close)
+            taken.callback(quietly, memory[-1].close)
         stream = driver.stream()
-        taken.callback(stream.close)
+        taken.callback(quietly, stream.close)
         given, made = (one.address for one in memory)
         result = np.empty(execution.output_shape, numpy_dtype(plan.output.dtype))
         driver.upload(given, np.ascontiguousarray(feed), stream)

@@ -163,7 +163,7 @@ def install_hint() -> str:
         )
     return (
         "pip install 'segcam[gpu]' (driver 580 or newer, CUDA 13) or pip install 'segcam[gpu-cu12]' (older drivers)\n"
-        "  If pip cannot find the libraries, add: --extra-index-url https://pypi.nvidia.com"
+        "  If pip cannot find the libraries, they are in NVIDIA's own package index: see TensorRT's installation guide"
     )
 
 

@@ -28,7 +28,8 @@ from segcam.sinks.files import check_writable
 from segcam.sources.factory import make_source
 
 if TYPE_CHECKING:
-    from segcam.segmenters.cpu import CpuSegmenter, LabelSize
+    from segcam.segmenters.base import Segmenter
+    from segcam.segmenters.reading import LabelSize
 
 Runtime = Literal["auto", "openvino", "onnxruntime"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -254,9 +255,9 @@ class _Lane:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._segmenters: dict[LabelSize, CpuSegmenter] = {}
+        self._segmenters: dict[LabelSize, Segmenter] = {}
 
-    def segmenter(self, size: LabelSize) -> CpuSegmenter:
+    def segmenter(self, size: LabelSize) -> Segmenter:
         if size not in self._segmenters:
             self._segmenters[size] = self.network.segmenter(overlay=False, label_size=size)
         return self._segmenters[size]

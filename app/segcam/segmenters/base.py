@@ -12,6 +12,7 @@ class Segmenter(Protocol):
 
     ``ready`` says whether ``collect`` would return at once. ``recycle`` gives a segmentation's arrays back for reuse; a
     caller that keeps them doesn't call it. Used by one thread, but for ``recycle``, which any thread may call.
+    ``close`` gives back what it has taken besides the engine's, which is closed after it; again is fine.
     """
 
     @property
@@ -27,3 +28,5 @@ class Segmenter(Protocol):
     def collect(self) -> Segmentation: ...
 
     def recycle(self, segmentation: Segmentation) -> None: ...
+
+    def close(self) -> None: ...

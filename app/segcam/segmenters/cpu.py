@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segcam.classes import MAX_CLASSES, ClassTable
+from segcam.classes import ClassTable
 from segcam.controls import Controls
 from segcam.engines.base import Engine, Layout
-from segcam.errors import EngineError
 from segcam.frame import Frame, Segmentation
-from segcam.geometry import AxisMap, fit, nearest, resize_axis, taps
+from segcam.geometry import fit
 from segcam.kernels.cpu.blend import OverlayPainter
 from segcam.kernels.cpu.labels import LabelMapper, sample_ids
 from segcam.kernels.cpu.preprocess import Preprocessor
-
-#: Size of the class map: the frame's, the network's, or (height, width).
-LabelSize = Literal["frame", "network"] | tuple[int, int]
-
-_Planes = tuple[NDArray[np.uint8], ...]
-
-
-class Decoration(Protocol):
-    """Something drawn onto a finished overlay, in place: a legend."""
-
-    def paint(self, overlay: Frame) -> None: ...
+from segcam.segmenters.reading import (
+    Decorate,
+    LabelSize,
+    Legends,
+    Spare,
+    class_colors,
+    class_map_axes,
+    class_map_hw,
+    grid_hw,
+    id_points,
+    score_taps,
+)
 
 
 @dataclass(eq=False)
@@ -62,13 +61,13 @@ class CpuSegmenter:
         *,
         overlay: bool = True,
         mask_only: bool = False,
-        decorate: Callable[[NDArray[np.bool_]], Decoration] | None = None,
+        decorate: Decorate | None = None,
         label_size: LabelSize = "frame",
         depth: int = 0,
     ) -> None:
         self._engine, self._classes, self._controls = engine, classes, controls
-        self._overlay, self._mask_only, self._decorate = overlay, mask_only, decorate
-        self._decoration: Decoration | None = None
+        self._overlay, self._mask_only = overlay, mask_only
+        self._legends = Legends(controls, decorate)
         self._label_size = label_size
         self._depth = min(depth or engine.info.requests, engine.info.requests)
         self._free = deque(range(self._depth))
@@ -76,8 +75,7 @@ class CpuSegmenter:
         self._plans: dict[tuple[Any, ...], _Plan] = {}
         self._painters: dict[tuple[Any, ...], OverlayPainter] = {}
         self._painted_version = -1
-        self._spare_labels: deque[NDArray[np.uint8]] = deque(maxlen=32)
-        self._spare_planes: deque[_Planes] = deque(maxlen=32)
+        self._spare_labels, self._spare_planes = Spare(), Spare()
         spec = engine.spec.input
         self._direct = spec.layout == "NCHW" and spec.dtype == "float32"
         height, width = engine.info.input_hw
@@ -117,7 +115,7 @@ class CpuSegmenter:
         output = self._engine.wait(slot)
         timings["inference"] = self._engine.elapsed_ms(slot)
         begun = time.perf_counter()
-        labels = _take(self._spare_labels, plan.labels_hw)
+        (labels,) = self._spare_labels.take((plan.labels_hw,))
         counts = self._name(output, plan, labels)
         self._free.append(slot)
         overlay = (
@@ -127,9 +125,12 @@ class CpuSegmenter:
         return Segmentation(frame, labels, overlay, counts, self._classes, timings)
 
     def recycle(self, segmentation: Segmentation) -> None:
-        self._spare_labels.append(segmentation.labels)
+        self._spare_labels.give((segmentation.labels,))
         if segmentation.overlay is not None:
-            self._spare_planes.append(segmentation.overlay.planes)
+            self._spare_planes.give(segmentation.overlay.planes)
+
+    def close(self) -> None:
+        """All that it has is the engine's and the garbage collector's."""
 
     def _name(self, output: NDArray[Any], plan: _Plan, labels: NDArray[np.uint8]) -> NDArray[np.int64]:
         if plan.mapper is not None:
@@ -147,24 +148,16 @@ class CpuSegmenter:
         version = self._controls.version
         if version != self._painted_version:
             self._painters.clear()
-            self._decoration = None
             self._painted_version = version
         key = (frame.format, frame.matrix, frame.full_range)
         painter = self._painters.get(key)
         if painter is None:
-            # 256 rows, so that an id beyond the table (a network's own "ignore") finds an entry, and is not painted.
-            alpha = np.zeros(256)
-            alpha[: len(self._classes)] = self._controls.alpha * self._controls.visible
-            colors = np.zeros((256, 3), np.uint8)
-            colors[: len(self._classes)] = self._classes.colors_rgb()
+            colors, alpha = class_colors(self._classes, self._controls)
             painter = self._painters[key] = OverlayPainter(frame, colors, alpha, mask_only=self._mask_only)
-        planes = _take_planes(self._spare_planes, frame)
+        planes = self._spare_planes.take(tuple(plane.shape for plane in frame.planes))
         painter(frame, labels, planes)
         overlay = frame.with_planes(planes)
-        if self._controls.legend and self._decorate is not None:
-            if self._decoration is None:
-                self._decoration = self._decorate(self._controls.visible)
-            self._decoration.paint(overlay)
+        self._legends.paint(overlay)
         return overlay
 
     def _plan(self, frame: Frame) -> _Plan:
@@ -181,21 +174,12 @@ class CpuSegmenter:
         frame_hw = (frame.height, frame.width)
         placement = fit(frame_hw, self._input_hw, spec.input.resize)
         preprocess = Preprocessor(frame, placement, spec.input.mean, spec.input.std, rgb=spec.input.color == "RGB")
-        size = self._label_size
-        hw = frame_hw if size == "frame" else self._input_hw if size == "network" else size
-        assert not isinstance(hw, str)
-        axes: list[AxisMap] = []
-        for i, to_frame in enumerate((placement.y, placement.x)):
-            to_grid = resize_axis(self._input_hw[i], grid[i], spec.output.upsample)
-            if size == "network":
-                axes.append(to_grid)
-            else:
-                axes.append(resize_axis(hw[i], frame_hw[i]).then(to_frame.inverse()).then(to_grid))
+        hw = class_map_hw(self._label_size, frame_hw, self._input_hw)
+        axes = class_map_axes(hw, self._label_size, frame_hw, placement, self._input_hw, grid, spec.output)
         if spec.output.kind == "labels":
-            y, x = (nearest(n, points, axis) for n, points, axis in zip(hw, grid, axes, strict=True))
-            return _Plan(preprocess, hw, None, y, x)
+            return _Plan(preprocess, hw, None, *id_points(hw, grid, axes))
         channels_last = self._engine.info.output_layout == "NHWC"
-        rows, cols = (taps(n, points, axis) for n, points, axis in zip(hw, grid, axes, strict=True))
+        rows, cols = score_taps(hw, grid, axes)
         return _Plan(preprocess, hw, LabelMapper(rows, cols, channels_last=channels_last), rows.first, cols.first)
 
 
@@ -210,64 +194,3 @@ def scores_3d(output: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.uint16]:
     they come otherwise."""
     scores = output.reshape(output.shape[-3:])
     return scores if scores.dtype == np.uint16 else np.ascontiguousarray(scores, np.float32)
-
-
-def grid_hw(shape: tuple[int, ...], kind: str, layout: Layout) -> tuple[int, int]:
-    """(height, width) of an engine's output. Raises EngineError for shapes that are not a picture."""
-    if kind == "labels":
-        plain = [n for n in shape if n != 1]
-        if len(plain) > 2 or len(shape) < 2:
-            raise EngineError(
-                f"the network's labels have shape {shape}, expected NxHxW or Nx1xHxW with N = 1",
-                "If these are scores, say output.kind = logits in the spec.",
-            )
-        if len(shape) == 4:
-            return (shape[1], shape[2]) if shape[3] == 1 and shape[1] != 1 else (shape[2], shape[3])
-        return shape[-2], shape[-1]
-    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[0] != 1):
-        raise EngineError(
-            f"the network's scores have shape {shape}, expected 1xCxHxW",
-            "Name another output in the spec (output.name).",
-        )
-    return (shape[-3], shape[-2]) if layout == "NHWC" else (shape[-2], shape[-1])
-
-
-def count_classes(engine: Engine) -> int:
-    """How many classes an active engine's output has; for labels, as many as the spec names, else 255.
-
-    Raises EngineError for more than a uint8 class map can hold.
-    """
-    shape, spec = engine.info.output_shape, engine.spec
-    if spec.output.kind == "labels":
-        return len(spec.classes) if spec.classes else MAX_CLASSES
-    grid_hw(shape, "logits", engine.info.output_layout)
-    count = shape[-1] if engine.info.output_layout == "NHWC" else shape[-3]
-    if count > MAX_CLASSES:
-        raise EngineError(
-            f"the network's scores have shape {shape}: {count} classes, at most {MAX_CLASSES} fit into a class map",
-            "If this output is not 1xCxHxW scores, name another in the spec (output.name).",
-        )
-    return count
-
-
-def _take(spare: deque[NDArray[np.uint8]], hw: tuple[int, int]) -> NDArray[np.uint8]:
-    while spare:
-        try:
-            array = spare.pop()
-        except IndexError:
-            break
-        if array.shape == hw:
-            return array
-    return np.empty(hw, np.uint8)
-
-
-def _take_planes(spare: deque[_Planes], frame: Frame) -> _Planes:
-    shapes = tuple(p.shape for p in frame.planes)
-    while spare:
-        try:
-            planes = spare.pop()
-        except IndexError:
-            break
-        if tuple(p.shape for p in planes) == shapes:
-            return planes
-    return tuple(np.empty(shape, np.uint8) for shape in shapes)
