@@ -121,6 +121,29 @@ def test_what_bounds_is_what_is_busy_longest(stages: dict[str, float], rate_hz: 
     assert report.build(ENGINE, SOURCE, RUN, measured(stages), network(rate_hz))["bound"].startswith(words)
 
 
+GPU = {"upload": 0.4, "preprocess": 0.1, "inference": 2.0, "postprocess": 0.2, "download": 0.3, "host": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("stages", "enqueue_ms", "words"),
+    [
+        ({}, 0.1, "the GPU (preprocess, network, postprocess): 1.3 ms a frame"),
+        ({"download": 3.0}, 0.1, "copies from the GPU (download): 3.0 ms a frame (a smaller frame, or --output null"),
+        ({"decode": 5.0}, 0.1, "the source (decode): 5.0 ms a frame (--decode nvdec decodes on the GPU"),
+        ({}, 2.5, "queueing the network's work: 2.5 ms a frame (a CUDA graph queues all of it"),
+        ({"write video": 8.0}, 0.1, "the output (write video): 8.0 ms a frame (--output null shows"),
+        ({"host": 4.0}, 0.1, "the segmenter thread (host): 4.0 ms a frame"),
+    ],
+)
+def test_what_bounds_on_a_gpu(stages: dict[str, float], enqueue_ms: float, words: str) -> None:
+    rate = report.NetworkRate(1000.0, 100, summary(1.0), enqueue_ms, 1200.0)
+    made = report.build(ENGINE, SOURCE, RUN, measured({**GPU, **stages}), rate)
+    assert made["bound"].startswith(words)
+    assert (made["network_only_enqueue_ms"], made["network_only_graph_hz"]) == (enqueue_ms, 1200.0)
+    assert "with a graph   1200.00 frames/s" in report.text(made)
+    assert list(made["stages_ms"])[-1] in ("host", "write video")
+
+
 @pytest.mark.parametrize("frames", [0, 1, 2])
 def test_a_run_too_short_to_measure_is_a_report_all_the_same(frames: int) -> None:
     made = report.build(ENGINE, SOURCE, RUN, measured(STAGES, frames=frames), network(20.0))

@@ -20,15 +20,20 @@ def gpu_engine(
     """An active TensorRT engine for the ONNX file ``path``, whose plan is built the first time and kept in the cache.
 
     None where another runtime is to run it: by ``runtime`` or the device named, because the file is a plan already, or,
-    for ``auto``, because TensorRT isn't there. Where it is and cannot be used, ``auto`` warns with the reason;
+    for ``auto``, because TensorRT isn't there. A GPU named for ``auto`` is then ONNX Runtime's, if it can. Where
+    TensorRT is there and cannot be used, ``auto`` warns with the reason;
     ``tensorrt`` raises MissingDependencyError, CudaError or EngineError.
     """
     if is_plan(path) or not path.is_file():
         return None
     asked = runtime == "tensorrt" or (runtime == "auto" and options.device.lower().startswith("cuda"))
+    # Found without loading either.
+    installed = sys.modules["tensorrt"] is not None if "tensorrt" in sys.modules else find_spec("tensorrt") is not None
+    if asked and runtime == "auto" and not installed:
+        other = _other_engine(path, options, warn)
+        if other is not None:
+            return other
     if not asked:
-        # Found without loading either.
-        installed = "tensorrt" in sys.modules or find_spec("tensorrt") is not None
         if runtime != "auto" or options.device or not installed:
             return None
         if not has_driver_library():
@@ -50,4 +55,18 @@ def gpu_engine(
         reason = error.message.splitlines()[0].rstrip(":")
         warn(f"the GPU is not used, the network runs on the CPU: {reason} (--runtime tensorrt says more)")
         return None
+    return engine
+
+
+def _other_engine(path: Path, options: EngineOptions, warn: Callable[[str], None]) -> Engine | None:
+    """An active engine of ONNX Runtime on the GPU; None where it is not installed or is for the CPU."""
+    from segcam.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine, load_onnxruntime
+
+    try:
+        load_onnxruntime()
+    except MissingDependencyError:
+        return None
+    warn("TensorRT is not installed: ONNX Runtime runs the network on the GPU (TensorRT is usually faster)")
+    engine = OnnxRuntimeCudaEngine(path, options, warn)
+    engine.activate()
     return engine

@@ -21,6 +21,9 @@ GLOSSARY = {
     "network only": "frames per second of the network by itself, its inputs already in place",
     "end to end": "frames per second from the source to the last output, everything included",
     "decode": "reader thread: time to get one frame from the source",
+    "upload, download": "copies between pinned memory and the GPU, which run beside the work on other frames",
+    "gpu": "everything on the GPU of a frame that ran as one CUDA graph; some frames run in parts, which times these",
+    "host": "segmenter thread beside a GPU: copying into and out of pinned memory, and queueing",
     "preprocess": "segmenter thread: sample, convert and normalise the frame into the network's input",
     "inference": "the network on one frame; several run at once, so this is more than 1000 / network only",
     "postprocess": "segmenter thread: class map, counts and overlay from the network's scores",
@@ -31,11 +34,16 @@ GLOSSARY = {
 
 @dataclass(frozen=True)
 class NetworkRate:
-    """The network by itself: ``rate_hz`` over ``runs`` inferences with all requests in flight."""
+    """The network by itself: ``rate_hz`` over ``runs`` inferences with all requests in flight, on a GPU one after the
+    other. There, ``enqueue_ms`` is what the processor needs to queue one, and ``graph_hz`` the rate with a CUDA graph;
+    0 where there is none.
+    """
 
     rate_hz: float
     runs: int
     inference_ms: Summary
+    enqueue_ms: float = 0.0
+    graph_hz: float = 0.0
 
 
 def environment() -> dict[str, Any]:
@@ -82,6 +90,10 @@ def build(
         report["network_only_hz"] = round(network.rate_hz, 3)
         report["network_only_runs"] = network.runs
         report["network_only_inference_ms"] = _rounded(network.inference_ms)
+        if network.enqueue_ms:
+            report["network_only_enqueue_ms"] = round(network.enqueue_ms, 4)
+        if network.graph_hz:
+            report["network_only_graph_hz"] = round(network.graph_hz, 3)
         if network.rate_hz:
             report["end_to_end_share"] = round(metrics.rate_hz / network.rate_hz, 3)
         report["bound"] = bound(report)
@@ -89,7 +101,7 @@ def build(
 
 
 def _order(item: tuple[str, Summary]) -> tuple[int, str]:
-    known = ["decode", "preprocess", "inference", "postprocess"]
+    known = ["decode", "upload", "preprocess", "inference", "postprocess", "download", "gpu", "host"]
     name = item[0]
     return (known.index(name) if name in known else 9 if name == "latency" else 5, name)
 
@@ -98,21 +110,41 @@ def _rounded(summary: Summary) -> dict[str, Any]:
     return {key: value if key == "count" else round(value, 3) for key, value in asdict(summary).items()}
 
 
+#: What to do about the part that bounds, by its name's beginning.
+HINTS = {
+    "the source": "--decode nvdec decodes on the GPU; a smaller or less compressed video decodes faster",
+    "copies": "a smaller frame, or --output null: labels and overlay come down only for outputs that show them",
+    "queueing": "a CUDA graph queues all of it with one call: pip install cuda-bindings",
+    "the output": "--output null shows what it costs; a faster --preset, or --encode nvenc",
+}
+
+
 def bound(report: Mapping[str, Any]) -> str:
-    """Which part holds the others up: the one that is busy longest for each frame."""
+    """Which part holds the others up: the one that is busy longest for each frame; and what could be done."""
     stages = report["stages_ms"]
 
     def mean(name: str) -> float:
         return float(stages[name]["mean"]) if name in stages else 0.0
 
-    busy = {
-        "the network": 1e3 / report["network_only_hz"] if report["network_only_hz"] else 0.0,
-        "the source (decode)": mean("decode"),
-        "the segmenter thread (preprocess and postprocess)": mean("preprocess") + mean("postprocess"),
-    }
+    painting = mean("preprocess") + mean("postprocess")
+    network_ms = 1e3 / report["network_only_hz"] if report["network_only_hz"] else 0.0
+    busy = {"the source (decode)": mean("decode")}
+    if "upload" in stages:
+        busy |= {
+            "the GPU (preprocess, network, postprocess)": network_ms + painting,
+            "copies to the GPU (upload)": mean("upload"),
+            "copies from the GPU (download)": mean("download"),
+            "the segmenter thread (host)": mean("host"),
+            "queueing the network's work": report.get("network_only_enqueue_ms", 0.0),
+        }
+    else:
+        busy |= {"the network": network_ms, "the segmenter thread (preprocess and postprocess)": painting}
     busy |= {f"the output ({name})": mean(name) for name in stages if name.startswith("write ")}
     worst = max(busy, key=lambda name: busy[name])
-    return f"{worst}: {busy[worst]:.1f} ms a frame"
+    hint = next((hint for beginning, hint in HINTS.items() if worst.startswith(beginning)), "")
+    if "upload" not in stages:
+        hint = ""
+    return f"{worst}: {busy[worst]:.1f} ms a frame" + (f" ({hint})" if hint else "")
 
 
 def text(report: Mapping[str, Any]) -> str:
@@ -133,6 +165,8 @@ def text(report: Mapping[str, Any]) -> str:
         lines.append(
             f"network only  {report['network_only_hz']:8.2f} frames/s   ({report['network_only_runs']} inferences)"
         )
+    if "network_only_graph_hz" in report:
+        lines.append(f"with a graph  {report['network_only_graph_hz']:8.2f} frames/s")
     share = f", {report['end_to_end_share']:.0%} of network only" if "end_to_end_share" in report else ""
     dropped = sum(report["dropped"].values())
     causes = "; ".join(f"{count} {cause}" for cause, count in report["dropped"].items())

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("segcam.cli.models", "networks by name: list them, fetch them, remove them"),
     "build": ("segcam.cli.build", "a TensorRT plan of an ONNX network, or the network prepared for one"),
     "eval": ("segcam.cli.eval", "score a network on a data set, or see how far two of them agree"),
+    "bench": ("segcam.cli.bench", "how fast networks are here; --suite measures all of the zoo's"),
     "doctor": ("segcam.cli.doctor", "say what this machine has, what is missing, and how to get it"),
 }
 

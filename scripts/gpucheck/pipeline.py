@@ -1,0 +1,196 @@
+"""The whole pipeline on the GPU: equal to the processor's, with and without graphs, as fast as its slowest part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpucheck.base import Context, Finding, best_kind, gpu
+from gpucheck.recorded import RecordedEngine
+from segcam.frame import Frame
+
+if TYPE_CHECKING:
+    from segcam.engines.device import DeviceEngine
+    from segcam.metrics import Metrics
+    from segcam.session import Network
+
+#: Of the rate of the slowest part.
+TARGET = 0.95
+
+
+def check(context: Context) -> Iterator[Finding]:
+    with gpu(context, best_kind(context)) as driver:
+        # As much memory traffic as a small network has, in place of one.
+        work = 0 if context.quick else 400 << 20
+        engine = RecordedEngine(driver, context.size, work)
+        engine.activate()
+        with ExitStack() as held:
+            held.callback(engine.close)
+            yield from compare(context, engine, "recorded scores")
+            yield from rates(context, engine, "recorded scores")
+
+
+def network_of(engine: DeviceEngine[Any]) -> Network:
+    """As ``Network.load`` makes it, around an active engine."""
+    from segcam.controls import Controls
+    from segcam.segmenters.reading import count_classes
+    from segcam.session import Network, gpu_kernels
+    from segcam.settings import Settings
+
+    said: list[str] = []
+    kernels = gpu_kernels(engine, said.append, said.append)
+    assert kernels is not None, said
+    classes = engine.spec.class_table(count_classes(engine)).with_palette("cityscapes")
+    controls = Controls(0.5, classes.visible(""), False)
+    return Network(engine, classes, controls, Settings(), 0.0, kernels, said.append)
+
+
+def frames(context: Context, size: tuple[int, int]) -> Iterator[Frame]:
+    """One of each pixel format that sources give, random."""
+    height, width = size
+    half = ((height + 1) // 2, (width + 1) // 2)
+    random = np.random.default_rng(3)
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        "i420": [size, half, half],
+        "nv12": [size, (*half, 2)],
+        "bgr24": [(height, width, 3)],
+    }
+    for index, (format, planes) in enumerate(shapes.items()):
+        made = tuple(random.integers(0, 256, shape, np.uint8) for shape in planes)
+        yield Frame(index, index, Fraction(1, 25), 0.0, "random", width, height, format, made)  # type: ignore[arg-type]
+
+
+def compare(context: Context, engine: DeviceEngine[Any], name: str) -> Iterator[Finding]:
+    """Frames of all formats, of the network's size and of another, on the GPU and through the same network with the
+    processor's kernels."""
+    network = network_of(engine)
+    try:
+        equal, pixels, far, count = 0, 0, 0, 0
+        for size in (context.size, (61, 147), (context.size[0] // 2, context.size[1] // 2)):
+            on_gpu = network.segmenter()
+            found = []
+            for frame in frames(context, size):
+                on_gpu.submit(frame)
+                found.append(on_gpu.collect())
+            on_gpu.close()
+            for got, want in zip(found, others(context, network, size), strict=True):
+                same = got.labels == want.labels
+                equal, pixels, count = equal + int(same.sum()), pixels + same.size, count + 1
+                assert got.overlay is not None
+                if same.all():
+                    far = max(far, *(_far(a, b) for a, b in zip(got.overlay.planes, want.planes, strict=True)))
+        share = equal / pixels
+        words = (
+            f"{share:.4%} of the pixels of {count} frames have the processor's class, overlays within {far} level(s)"
+        )
+        yield context.found(f"{name}: equal to the CPU's", share >= 0.9999 and far <= 1, words, share=share, levels=far)
+    finally:
+        network.kernels.close()  # type: ignore[union-attr]  # there are some
+
+
+@dataclass(eq=False)
+class Expected:
+    """(H, W) labels, and the planes of the overlay."""
+
+    labels: NDArray[np.uint8]
+    planes: tuple[NDArray[np.uint8], ...]
+
+
+def others(context: Context, network: Network, size: tuple[int, int]) -> Iterator[Expected]:
+    """The same frames through the same network, prepared and painted on the processor: by Segcam's kernels for it, or,
+    without Numba, which is large, by the NumPy references."""
+    engine: Any = network.engine
+    try:
+        from segcam.segmenters.cpu import CpuSegmenter
+    except ModuleNotFoundError:
+        for frame in frames(context, size):
+            yield _by_reference(network, frame)
+        return
+    on_cpu = CpuSegmenter(engine, network.classes, network.controls)
+    for frame in frames(context, size):
+        on_cpu.submit(frame)
+        made = on_cpu.collect()
+        assert made.overlay is not None
+        yield Expected(made.labels, made.overlay.planes)
+
+
+def _by_reference(network: Network, frame: Frame) -> Expected:
+    from segcam.geometry import fit
+    from segcam.kernels.cuda import reference
+    from segcam.kernels.cuda.postprocess import color_table
+    from segcam.segmenters.cuda_work import kind_of
+    from segcam.segmenters.reading import class_colors, class_map_axes, score_taps
+
+    engine = network.engine
+    given, hw, input_hw = engine.spec.input, (frame.height, frame.width), engine.info.input_hw
+    placement = fit(hw, input_hw, given.resize)
+    kind = kind_of(frame)[0]
+    fed = engine.input(0)
+    fed[0] = reference.preprocess(
+        kind, frame.planes, placement, input_hw, given.mean, given.std, rgb=given.color == "RGB"
+    )
+    del fed
+    engine.start(0)
+    scores = engine.wait(0)[0]
+    grid = (scores.shape[1], scores.shape[2])
+    axes = class_map_axes(hw, "frame", hw, placement, input_hw, grid, engine.spec.output)
+    labels, _ = reference.class_map(scores, *score_taps(hw, grid, axes))
+    table = color_table(kind.colors, *class_colors(network.classes, network.controls))
+    return Expected(labels, reference.overlay(kind, frame.planes, labels, table))
+
+
+def _far(one: Any, other: Any) -> int:
+    return int(np.abs(one.astype(np.int16) - other).max(initial=0))
+
+
+def rates(context: Context, engine: DeviceEngine[Any], name: str) -> Iterator[Finding]:
+    """From pictures in memory to labels and overlays in memory: against the slowest part, graphs against plain."""
+    network = network_of(engine)
+    try:
+        # One frame at a time: in each other's company all parts take longer.
+        alone = _run(context, network, graphs=False, depth=1)
+        stages = {stage: summary.mean for stage, summary in alone.summaries().items()}
+        plain = _run(context, network, graphs=False)
+        parts = {
+            "upload": stages.get("upload", 0.0),
+            "GPU": sum(stages.get(stage, 0.0) for stage in ("preprocess", "inference", "postprocess")),
+            "download": stages.get("download", 0.0),
+            "queueing and copying on the host": stages.get("host", 0.0),
+        }
+        slowest = max(parts, key=lambda part: parts[part])
+        best_hz = 1e3 / parts[slowest] if parts[slowest] else 0.0
+        figures = {f"{stage}_ms": round(value, 4) for stage, value in stages.items()}
+        graph_hz = 0.0
+        if engine.driver.has_graphs and engine.capturable:
+            graph_hz = _run(context, network, graphs=True).rate_hz
+        rate_hz = max(plain.rate_hz, graph_hz)
+        share = rate_hz / best_hz if best_hz else 1.0
+        words = (
+            f"{rate_hz:.0f} frames/s, {share:.1%} of what its slowest part ({slowest}, {parts[slowest]:.3f} ms) allows"
+        )
+        yield context.found(
+            f"{name}: rate", share >= TARGET or context.quick, words, rate_hz=round(rate_hz, 1), share=round(share, 3),
+            slowest=slowest, **figures,
+        )  # fmt: skip
+        if graph_hz:
+            ratio = graph_hz / plain.rate_hz if plain.rate_hz else 1.0
+            words = f"{graph_hz:.0f} frames/s as graphs, {plain.rate_hz:.0f} plain"
+            good = ratio >= 0.98 or context.quick
+            yield context.found(f"{name}: graph against plain", good, words, ratio=round(ratio, 3))
+        else:
+            yield context.absent(f"{name}: graph against plain", "no graphs with this library or runtime")
+    finally:
+        network.kernels.close()  # type: ignore[union-attr]  # there are some
+
+
+def _run(context: Context, network: Network, *, graphs: bool, depth: int = 0) -> Metrics:
+    from segcam.suite.measure import Amount, end_to_end
+
+    amount = Amount(frames=12 if context.quick else max(200, context.runs))
+    return end_to_end(network, network.engine.info.input_hw, amount, graphs=graphs, depth=depth)
