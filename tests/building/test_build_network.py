@@ -29,7 +29,7 @@ NEEDS_OPSET_22 = pytest.mark.skipif(
 
 
 def class_map(path: Path, picture: np.ndarray, **options: Any) -> np.ndarray:
-    with segcam.Segmenter(path, runtime="onnxruntime", **options) as network:
+    with segcam.Segmenter(path, **{"runtime": "onnxruntime", **options}) as network:
         return network.predict(picture)
 
 
@@ -52,7 +52,8 @@ def test_a_network_in_every_precision_names_what_the_original_names(
     ]  # fmt: skip
     # onnxsim may have seen that the softmax doesn't matter.
     assert built.head in ("Resize+Softmax+ArgMax+Cast", "Resize+ArgMax")
-    found = class_map(built.path, picture)
+    # ONNX Runtime has no bfloat16 on a CPU.
+    found = class_map(built.path, picture, runtime="openvino" if precision == "bf16" else "onnxruntime")
     assert (found == class_map(net, picture)).mean() >= (0.97 if precision == "bf16" else 0.999)
     model = onnx.load(built.path)
     types = {i.data_type for i in model.graph.initializer}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
+from building_nets import SPEC
 
 from segcam.building import cached_plan
 from segcam.engines.base import EngineOptions
@@ -80,6 +82,34 @@ def test_a_stale_plan_is_built_again_and_said(net: Path, lines: Lines, tensorrt_
     second.write_bytes(b"cut off")
     assert lines.plan(net) == second
     assert "is damaged" in lines.said[0] and lines.built
+
+
+def test_what_else_is_new_is_said(net: Path, lines: Lines, tensorrt_face: Any) -> None:
+    old = net.read_bytes()
+    lines.plan(net)
+    model = onnx.load(net)
+    model.doc_string = "trained a little more"
+    onnx.save(model, net)
+    lines.plan(net)
+    # Another kind of run is nothing that has changed, whatever plans of earlier networks are there.
+    lines.plan(net, EngineOptions(precision="fp32"))
+    assert lines.said[0].startswith("building a TensorRT plan of net.onnx")
+    spec = net.with_name("net.onnx.json")
+    spec.write_text(json.dumps({**SPEC, "input": {"color": "BGR", "mean": [0, 0, 0], "std": [255, 255, 255]}}), "utf-8")
+    lines.plan(net)
+    assert "the spec of net.onnx is another than its plan was built with" in lines.said[0]
+    spec.unlink()
+    net.write_bytes(old)
+    tensorrt_face.install(name="NVIDIA Sibling")
+    lines.plan(net)
+    assert "was tuned on NVIDIA Stand-in" in lines.said[0] and lines.built
+
+
+def test_the_gpu_that_runs_it_builds_it(net: Path, lines: Lines, tensorrt_face: Any) -> None:
+    tensorrt_face.install(devices=2)
+    lines.plan(net, EngineOptions(device="cuda:1"))
+    opened = [call.args for call in tensorrt_face.machine.calls if call.name == "cuDevicePrimaryCtxRetain"]
+    assert opened and set(opened) == {(1,)}
 
 
 def test_files_and_precisions_that_cannot_be(net: Path, lines: Lines, own_folder: Path) -> None:

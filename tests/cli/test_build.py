@@ -157,6 +157,15 @@ def test_a_users_mistake_is_exit_code_1(
     assert said.out == "" and not (here / "engines").exists()
 
 
+def test_without_onnxsim_it_says_how_to_get_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxsim", None)  # type: ignore[arg-type]
+    assert main(["build", *QUICK, "--fp32"]) == 0
+    warning = "segcam: warning: net.onnx is not simplified: onnxsim is not installed (pip install onnxsim)"
+    assert warning in capsys.readouterr().err
+
+
 def test_without_tensorrt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # type: ignore[arg-type]
     assert main(["build", "--onnx", "net.onnx", "--fp16"]) == 1

@@ -163,7 +163,7 @@ def test_an_installation_without_its_libraries(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_how_to_get_it_depends_on_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert "segcam[gpu]" in install_hint() and "pypi.nvidia.com" in install_hint()
+    assert "segcam[gpu]" in install_hint() and "NVIDIA's own package index" in install_hint()
     model = tmp_path / "model"
     monkeypatch.setattr(tensorrt_api, "_JETSON", (tmp_path / "release", model))
     monkeypatch.setattr("platform.machine", lambda: "aarch64")

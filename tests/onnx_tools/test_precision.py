@@ -303,10 +303,15 @@ def test_labels_beside_labels_and_ties() -> None:
 
 
 def test_the_shared_networks_in_halves(shared_data: Path) -> None:
+    """What is kept, less than a fifth of the nodes, gives back most of the labels that halves lose."""
     model = onnx.load(shared_data / "models" / "espnet_camvid_480x360.onnx")
-    fitted = fit_precision(model, "fp16", [{"input": 0.3 * random_inputs(model)["input"] / 255}], "noise")
+    feeds = [{"input": 0.3 * random_inputs(model)["input"] / 255}]
+    bare = convert_precision(model, "fp16")
+    assert bare.kept == {}
+    assert sum(n.op_type == "Cast" for n in bare.model.graph.node) == 2
+    lost = 1 - agreement(model, bare.model, feeds, "noise").labels_equal
+    fitted = fit_precision(model, "fp16", feeds, "noise")
     found: Agreement = fitted.agreement
-    assert fitted.kept == {}
-    assert found.labels_equal + found.ties >= 0.999
+    assert lost > 0.001 >= 1 - found.labels_equal
+    assert len(fitted.kept) < len(model.graph.node) / 5
     assert found.nonfinite == 0
-    assert sum(n.op_type == "Cast" for n in fitted.model.graph.node) == 2

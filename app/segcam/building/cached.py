@@ -13,6 +13,7 @@ from segcam.building.gpu import open_gpu
 from segcam.building.options import BuildOptions
 from segcam.building.prepare import file_sha256
 from segcam.engines.base import EngineOptions
+from segcam.engines.device import device_number
 from segcam.engines.manifest import PLAN_SUFFIXES, Manifest, Running, read_manifest, unusable, verify
 from segcam.errors import EngineError, UsageError
 from segcam.networks import cache
@@ -26,7 +27,7 @@ def cached_plan(onnx: Path, options: EngineOptions, say: Say, warn: Say) -> Path
     asked = _asked(onnx, options)
     asked.check()
     source = file_sha256(onnx)
-    with open_gpu() as gpu:
+    with open_gpu(device=asked.device) as gpu:
         running = gpu.running
     plan = cache.root() / _FOLDER / _name(onnx, asked, source, running)
     if plan.is_file():
@@ -34,7 +35,7 @@ def cached_plan(onnx: Path, options: EngineOptions, say: Say, warn: Say) -> Path
             verify(read_manifest(plan), plan, running)
             return plan
     cache.folder(_FOLDER)
-    say(_why(plan, onnx, source, running))
+    say(_why(plan, onnx, asked, source, running))
 
     from segcam.building.run import build
 
@@ -56,6 +57,7 @@ def _asked(onnx: Path, options: EngineOptions) -> BuildOptions:
         head="cut" if options.cut_head else "keep",
         rewrite=options.rewrite,
         spec=options.spec,
+        device=device_number(options.device),
     )
 
 
@@ -71,18 +73,24 @@ def _name(onnx: Path, asked: BuildOptions, source: str, running: Running) -> str
     return f"{onnx.stem[:60]}-{asked.precision_name}-{digest}.plan"
 
 
-def _why(plan: Path, onnx: Path, source: str, running: Running) -> str:
-    """Why a plan is built, in a line: there was none, or what has changed since an earlier one of this network."""
+def _why(plan: Path, onnx: Path, asked: BuildOptions, source: str, running: Running) -> str:
+    """Why a plan is built, in a line: there was none, or what has changed since the last one of this kind."""
     once = f"building a TensorRT plan of {onnx.name} for {running.gpu}, once: this takes minutes ..."
     if plan.exists():
         return f"{plan.name} is damaged: {once}"
-    for earlier in _earlier(plan.parent, onnx):
-        if earlier.source_sha256 != source:
-            return f"{onnx.name} has changed since its plan was built: {once}"
-        reason = unusable(earlier, running)
-        if reason:
-            return f"the plan of {onnx.name} that is there does not run here ({reason}): {once}"
-    return once
+    earlier = [manifest for manifest in _earlier(plan.parent, onnx) if manifest.flags == asked.flags()]
+    if not earlier:
+        return once
+    of_this = [manifest for manifest in earlier if manifest.source_sha256 == source]
+    if not of_this:
+        return f"{onnx.name} has changed since its plan was built: {once}"
+    elsewhere = [unusable(manifest, running) for manifest in of_this]
+    if all(elsewhere):
+        return f"the plan of {onnx.name} that is there does not run here ({elsewhere[0]}): {once}"
+    tuned = [manifest.gpu for manifest in of_this if not unusable(manifest, running)]
+    if running.gpu not in tuned:
+        return f"the plan of {onnx.name} that is there was tuned on {tuned[0]}: {once}"
+    return f"the spec of {onnx.name} is another than its plan was built with: {once}"
 
 
 def _earlier(folder: Path, onnx: Path) -> list[Manifest]:

@@ -65,6 +65,16 @@ def calibration_feeds(
     return Feeds(tuple(made), f"{count} frame{'s' if count > 1 else ''} of {said}" if said is words else said)
 
 
+def check_source(source: str) -> None:
+    """Raise what ``calibration_feeds`` would of a ``source`` that cannot be opened, before anything has taken time."""
+    if source in ("", RANDOM, STREET):
+        return
+    from segcam.sources.factory import make_source
+
+    with _opened(make_source(source, SourceOptions(), lambda line: None)):
+        pass
+
+
 def _fed(frame: Frame, spec: ModelSpec, shape: Shape) -> NDArray[Any]:
     from segcam.kernels.cpu.preprocess import Preprocessor
     from segcam.segmenters.cpu import fill_input

@@ -52,13 +52,13 @@ class Gpu:
         return f"{self.running.gpu} (compute capability {capability}), TensorRT {self.running.tensorrt}"
 
 
-def open_gpu(hint: str = _WITHOUT) -> Gpu:
-    """Raises MissingDependencyError or CudaError, with ``hint`` as the other way out."""
+def open_gpu(hint: str = _WITHOUT, device: int = 0) -> Gpu:
+    """TensorRT and GPU number ``device``. Raises MissingDependencyError or CudaError, with ``hint`` as another way."""
     from segcam.kernels.cuda.driver import open_driver
 
     try:
         trt = load_tensorrt()
-        driver = open_driver()
+        driver = open_driver(device=device)
     except (MissingDependencyError, CudaError) as error:
         error.hint = "\n  ".join(words for words in (error.hint, hint) if words)
         raise

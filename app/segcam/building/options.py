@@ -40,7 +40,8 @@ class BuildOptions:
     were given, in any order; () is fp16, or as the graph is where it is quantized already. ``size`` is (height, width);
     ``shapes`` the smallest, preferred and largest shape of the input, which is then open between them; ``workspace``
     is in bytes. ``timing_cache`` is a file or a folder, "none", or "" for the folder of the output. ``calibrate`` is a
-    source, "random", or "" for the made-up street.
+    source, "random", or "" for the made-up street. ``device`` is the number of the GPU, which only runs that build
+    their own plans give.
     """
 
     onnx: str
@@ -64,6 +65,7 @@ class BuildOptions:
     force: bool = False
     dry_run: bool = False
     offline: bool = False
+    device: int = 0
 
     @property
     def quantized(self) -> Literal["int8", "fp8"] | None:

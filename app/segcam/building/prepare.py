@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,17 +15,21 @@ from segcam.classes import MAX_CLASSES
 from segcam.engines.base import EngineOptions
 from segcam.engines.model import Shape, cut_or_keep, describe, read_model, rewritten, scores_layout, spec_of_scores
 from segcam.engines.plan_options import Profile, Progress
-from segcam.errors import EngineError
+from segcam.errors import EngineError, SegcamError
 from segcam.onnx_tools.graph import opset_of, shapes_of
 from segcam.onnx_tools.halve import widen_weights
 from segcam.onnx_tools.head import HeadCut, cut_head, end_at
 from segcam.onnx_tools.labels import end_in_labels
 from segcam.onnx_tools.mend import bytes_from_floats, cast_bytes_first, drop_weight_inputs
+from segcam.onnx_tools.naming import sort_nodes
 from segcam.onnx_tools.rewrite import rewrites_of
 from segcam.onnx_tools.spec import ModelSpec
 
 if TYPE_CHECKING:
     import onnx
+
+#: Of an input: a batch of sixteen pictures of 8192x8192.
+_MOST_VALUES = 16 * 3 * 8192**2
 
 Warn = Callable[[str], None]
 
@@ -68,6 +74,8 @@ def load(path: Path, options: BuildOptions, warn: Warn) -> Loaded:
             "Export it with opset 17 or 18, or: pip install -U onnx",
         )
     notes = []
+    # Converters leave nodes before what these read. TensorRT and ONNX Runtime put up with it, and nothing else does.
+    sort_nodes(model.graph)
     dropped = drop_weight_inputs(model)
     if dropped:
         notes.append(f"{dropped} weights were listed among its inputs")
@@ -78,6 +86,11 @@ def load(path: Path, options: BuildOptions, warn: Warn) -> Loaded:
     batch = wanted[0] if wanted else options.batch or 1
     fed = EngineOptions(size=_hw(wanted) if wanted else options.size, spec=options.spec)
     spec, shape = describe(model, path, fed, warn, batch)
+    if prod(shape) > _MOST_VALUES:
+        raise EngineError(
+            f"{path.name}: its input of {_show(shape)} is larger than any picture that Segcam knows",
+            "Give a smaller --size or --batch, or export the network again.",
+        )
     profile = None
     if wanted:
         assert options.shapes
@@ -203,6 +216,12 @@ def _classes(model: onnx.ModelProto, spec: ModelSpec) -> tuple[bool, ModelSpec]:
 
     shapes = shapes_of(shape_inference.infer_shapes(model, data_prop=True))
     shape = tuple(shapes.get(spec.output.name, ()))
+    if spec.output.kind == "logits" and spec.output.name in shapes and len(shape) not in (3, 4):
+        raise EngineError(
+            f"the network's output {spec.output.name!r} has {len(shape)} dimensions, expected scores NxCxHxW",
+            "Segcam runs networks that name each pixel. If another output has the scores, name it in a spec "
+            "(output.name).",
+        )
     last = scores_layout(shape, spec) == "NHWC"
     count = shape[-1 if last else 1] if spec.output.kind == "logits" and len(shape) == 4 else 0
     if spec.classes is None or count:
@@ -217,6 +236,39 @@ def _labelled(model: onnx.ModelProto, spec: ModelSpec, channels_last: bool) -> t
     hw, upsample = spec.input.size, spec.output.upsample
     name = end_in_labels(made, spec.output.name, upsample, hw, channels_last=channels_last)
     return made, replace(spec, output=replace(spec.output, name=name, kind="labels"))
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """What goes wrong in here is an EngineError if the network in ``path`` is broken in a way that nobody foresaw, or
+    too large; else it stays what it is."""
+    try:
+        yield
+    except (SegcamError, OSError):
+        raise
+    except MemoryError as error:
+        raise EngineError(f"{path.name} needs more memory than there is ({error})", "Give a smaller --size.") from None
+    except Exception:
+        fault = _fault(path)
+        if not fault:
+            raise
+        raise EngineError(
+            f"{path.name} is not valid ONNX: {fault}", "Export it again, with opset 17 if its operators allow it."
+        ) from None
+
+
+def _fault(path: Path) -> str:
+    """What onnx says against the file, in a line; "" for nothing."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+        # Older checkers don't count a weight's bytes.
+        for tensor in onnx.load(path).graph.initializer:
+            onnx.numpy_helper.to_array(tensor)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return ""
 
 
 def check(progress: Progress) -> None:

@@ -66,7 +66,7 @@ class Built:
             f"  rewrites   {', '.join(self.rewrites) or 'none'}",
             f"  precision  {self.precision}{self._found()}",
         ]
-        lines += [f"             {len(self.kept)} nodes stay fp32: {self._first_kept()}"] if self.kept else []
+        lines += [f"             {kept_words(len(self.kept))}: {self._first_kept()}"] if self.kept else []
         lines += [f"  agreement  {self.agreement}"] if self.agreement else []
         lines += [f"  plan       {self.proof}"] if self.proof else []
         lines += [f"  for        {self.machine}"] if self.machine else []
@@ -76,15 +76,25 @@ class Built:
         elif self.written:
             lines += ["next:", f"  segcam --engine {shlex.quote(str(self.path))} --source dashcam.mp4"]
         if self.trtexec:
-            lines += ["with TensorRT's own tool:", f"  {self.trtexec}"]
+            when = "" if self.written else ", of the network that --target onnx writes"
+            lines += [f"with TensorRT's own tool{when}:", f"  {self.trtexec}"]
         return "\n".join(lines)
 
     def _found(self) -> str:
-        return f" ({', '.join(f'{n} layers {word}' for word, n in self.found.items())})" if self.found else ""
+        return f" ({', '.join(_layers(n, word) for word, n in self.found.items())})" if self.found else ""
 
     def _first_kept(self) -> str:
         name, reason = next(iter(self.kept.items()))
         return f"{name} ({reason}){' ...' if len(self.kept) > 1 else ''}"
+
+
+def _layers(count: int, word: str) -> str:
+    return f"{count} layer{'' if count == 1 else 's'} {word}"
+
+
+def kept_words(count: int) -> str:
+    """How many nodes were not converted."""
+    return "1 node stays fp32" if count == 1 else f"{count} nodes stay fp32"
 
 
 def agreement_words(found: Any) -> str:

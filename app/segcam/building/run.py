@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segcam.building import store
+from segcam.building.calibrate import check_source
 from segcam.building.network import Typed, described, network_bytes, same_spec
 from segcam.building.options import FOLDER, BuildOptions
-from segcam.building.prepare import Loaded, Prepared, check, load, prepare
+from segcam.building.prepare import Loaded, Prepared, check, explained, load, prepare
 from segcam.building.report import (
     Built,
     agreement_words,
+    kept_words,
     read_report,
     report_path,
     report_text,
     trtexec_line,
 )
+from segcam.engines.inspection import network_types
+from segcam.engines.manifest import manifest_path
 from segcam.engines.plan_options import Progress
 from segcam.errors import EngineError, UsageError
 from segcam.zoo_engine import resolve_engine
@@ -35,6 +39,8 @@ Say = Callable[[str], None]
 
 #: Fewer labels in common with fp32 than this are worth a warning. What is broken is an error, see ``fit_precision``.
 _CLOSE = 0.999
+#: The opset of the first DequantizeLinear that gives float16. TensorRT 10.0 reads up to 20.
+_HALVES_FROM_INTEGERS = 19
 
 
 def build(options: BuildOptions, progress: Progress, say: Say, warn: Say) -> Built:
@@ -47,24 +53,26 @@ def build(options: BuildOptions, progress: Progress, say: Say, warn: Say) -> Bui
     options.check()
     if options.output and not options.dry_run:
         store.check_output(options.output, 0)
+    check_source(options.calibrate)
     size = _size(options)
     source = resolve_engine(options.onnx, size, say, offline=options.offline)
     gpu = _gpu(options)
     with gpu if gpu else nullcontext():
         progress.begin("load")
-        loaded = load(source, options, warn)
+        with explained(source):
+            loaded = load(source, options, warn)
         options = _with_precision(options, loaded.model, say)
         progress.end("load", _loaded_words(loaded))
         named = source == Path(options.onnx)
         output = options.output or FOLDER / _file_name(source.stem if named else options.onnx, options)
         _check_target(output, source, options)
-        bytes_of_source = source.stat().st_size
         if not options.dry_run:
-            store.check_output(output, bytes_of_source)
+            store.check_output(output, source.stat().st_size)
         guard: AbstractContextManager[None] = nullcontext() if options.dry_run else store.building(output, say)
         with guard:
             job = Job(options, loaded, output, gpu, progress, say, warn, begun)
-            return job.run()
+            with explained(source):
+                return job.run()
 
 
 def _size(options: BuildOptions) -> tuple[int, int] | None:
@@ -81,7 +89,7 @@ def _gpu(options: BuildOptions) -> Gpu | None:
         return None
     from segcam.building.gpu import open_gpu
 
-    return open_gpu()
+    return open_gpu(device=options.device)
 
 
 def _with_precision(options: BuildOptions, model: onnx.ModelProto, say: Say) -> BuildOptions:
@@ -93,6 +101,7 @@ def _with_precision(options: BuildOptions, model: onnx.ModelProto, say: Say) -> 
         return options
     found = has_qdq(model)
     if found is None:
+        _check_own_types(options, model)
         if not options.precisions:
             say("precision: fp16, the default; fp32 and bf16 are others")
         return options
@@ -105,6 +114,17 @@ def _with_precision(options: BuildOptions, model: onnx.ModelProto, say: Say) -> 
     check_quantized(model, kind)
     say(f"precision: {kind}, to which the network is quantized; the rest as it is (--{kind} --fp16 converts that, too)")
     return replace(options, precisions=(kind,))
+
+
+def _check_own_types(options: BuildOptions, model: onnx.ModelProto) -> None:
+    """Raise EngineError for a network that was converted before, and to something else than is asked for."""
+    for word, half in (("float16", "fp16"), ("bfloat16", "bf16")):
+        if options.half != half and network_types(model).get(word):
+            asked = f"--{options.precision} was asked for" if options.precisions else "fp16 is the default"
+            raise EngineError(
+                f"the network computes in {word} already, and {asked}",
+                f"Give --{half}, or the network as it was in float32.",
+            )
 
 
 def _loaded_words(loaded: Loaded) -> str:
@@ -123,7 +143,8 @@ def _check_target(output: Path, source: Path, options: BuildOptions) -> None:
         raise UsageError(f"{output} is the network itself", "Give the output another name with --output.")
     if options.dry_run or options.force or not output.is_file():
         return
-    if options.target == "onnx" and not report_path(output).is_file():
+    record = report_path(output) if options.target == "onnx" else manifest_path(output)
+    if not record.is_file():
         raise UsageError(
             f"{output} is there already, and build-engine did not write it",
             "Give another name with --output, or --force to overwrite it.",
@@ -209,6 +230,8 @@ class Job:
     def _feeds(self, prepared: Prepared) -> Feeds | None:
         """Pictures, where something is to be compared."""
         if self.options.half is None and self.gpu is None:
+            if self.options.calibrate:
+                self.say("nothing is converted, so that nothing is compared: --calibrate is left out")
             return None
         from segcam.building.calibrate import calibration_feeds
         from segcam.building.options import CALIBRATION_FRAMES, STREET
@@ -236,14 +259,25 @@ class Job:
         from segcam.onnx_tools.precision import fit_precision
 
         assert feeds
-        fitted = fit_precision(prepared.model, half, feeds.feeds, feeds.source, channel_axis=prepared.channel_axis)
+        model = self._for_halves(prepared.model) if self.options.quantized else prepared.model
+        fitted = fit_precision(model, half, feeds.feeds, feeds.source, channel_axis=prepared.channel_axis)
         share = fitted.agreement.labels_equal
         if share < _CLOSE:
             other = "" if self.options.calibrate else "; name pictures of its own kind with --calibrate"
             self.warn(f"{share:.2%} of the labels in {half} are those of fp32, on {feeds.source}{other}")
-        stay = f", {len(fitted.kept)} nodes stay fp32" if fitted.kept else ""
+        stay = f", {kept_words(len(fitted.kept))}" if fitted.kept else ""
         self.progress.end("precision", f"{half}: {share:.3%} of the labels equal{stay}")
         return Typed(described(fitted.model, prepared.spec), prepared.model, dict(fitted.kept), fitted.agreement)
+
+    def _for_halves(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """A quantized ``model`` at the opset from which on halves come out of its integers."""
+        from segcam.onnx_tools.naming import raise_opset
+
+        try:
+            return raise_opset(model, _HALVES_FROM_INTEGERS)
+        except EngineError as error:
+            self.warn(f"what reads quantized values stays fp32: {error.message}")
+            return model
 
     def _network(self, prepared: Prepared, typed: Typed) -> Built:
         """The prepared network as a file (unless this is a dry run), with its report and the line for trtexec."""

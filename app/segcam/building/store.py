@@ -27,7 +27,9 @@ _TIMES = 3
 def check_output(path: Path, source_bytes: int) -> None:
     """Raise EngineError unless a product of a source of so many bytes can be written to ``path``. Makes nothing."""
     if path.is_dir():
-        raise EngineError(f"the output {path} is a folder", f"Name a file in it: {path / 'network.plan'}")
+        raise EngineError(
+            f"the output {path} is a folder", f"Name a file in it: {path / ('network' + path.suffix.lower())}"
+        )
     try:
         check_writable(path)
     except SinkError as error:

@@ -29,8 +29,8 @@ shapes:
 
 precision:
   --fp16 (the default) converts the network and checks it on real pictures with every value rounded; nodes whose values
-  are too large stay fp32, and are named. --int8 and --fp8 take networks that were quantized before, such as with
-  nvidia-modelopt, and leave the rest of them as it is, or convert it with --fp16.
+  are too large, or whose rounding costs labels, stay fp32, and are named. --int8 and --fp8 take networks that were
+  quantized before, such as with nvidia-modelopt, and leave the rest of them as it is, or convert it with --fp16.
 
 examples:
   build-engine --onnx model.onnx --fp16                         engines/model_fp16.plan

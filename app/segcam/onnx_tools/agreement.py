@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segcam.errors import EngineError
 from segcam.onnx_tools.graph import attributes_of
 from segcam.onnx_tools.probes import Feed, Probed
-from segcam.onnx_tools.rounding import half_tensors, rounded
+from segcam.onnx_tools.rounding import half_tensors, rounded, wide_feed, widened
 
 if TYPE_CHECKING:
     import onnx
@@ -124,6 +124,8 @@ class Judge:
     """The reference's outputs, computed once, to compare several conversions with."""
 
     def __init__(self, reference: onnx.ModelProto, feeds: Sequence[Feed], source: str, channel_axis: int = 1) -> None:
+        # What has halves of its own is compared with itself in float32, and what really rounds takes float32, too.
+        reference, feeds = widened(reference), [wide_feed(feed) for feed in feeds]
         self._feeds, self._source, self._axis = feeds, source, channel_axis
         self._named = _scores_behind(reference)
         probed = Probed(_with_outputs(reference, self._named), "unfinite")

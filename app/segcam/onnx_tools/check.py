@@ -71,8 +71,15 @@ def runner(model: onnx.ModelProto, *, exact: bool = False) -> Callable[[dict[str
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
 
     def failed(error: Exception) -> EngineError:
-        line = str(error).strip().splitlines()[0][:300]
-        return EngineError(f"ONNX Runtime cannot run the network: {line}", "Check the file.")
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        unknown = "not a registered function/op" in line
+        return EngineError(
+            # Where in its source it failed comes first, what failed last.
+            f"ONNX Runtime cannot run the network: {line if len(line) <= 300 else '... ' + line[-296:]}",
+            "Export it without operators of its own: ONNX has none of that name."
+            if unknown
+            else "Export the network again, with opset 17 if its operators allow it.",
+        )
 
     try:
         session = ort.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])

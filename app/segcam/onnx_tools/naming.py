@@ -44,7 +44,7 @@ def name_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
     else:
         made = type(model).FromString(model.SerializeToString())
     for graph in all_graphs(made.graph):
-        _sort(graph)
+        sort_nodes(graph)
     taken: set[str] = set()
     unnamed: list[onnx.NodeProto] = []
     for node in all_nodes(made.graph):
@@ -94,7 +94,7 @@ def _read(node: onnx.NodeProto) -> Iterator[str]:
             yield from _read(inner)
 
 
-def _sort(graph: onnx.GraphProto) -> None:
+def sort_nodes(graph: onnx.GraphProto) -> None:
     """Put nodes behind what they read, otherwise in the order in which they stand."""
     made = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     needs = [{made[n] for n in _read(node) if n in made and made[n] != i} for i, node in enumerate(graph.node)]

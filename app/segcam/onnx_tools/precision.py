@@ -15,7 +15,7 @@ from segcam.onnx_tools.agreement import Agreement, Judge, agreement
 from segcam.onnx_tools.casting import Converted, Half, convert_precision
 from segcam.onnx_tools.naming import all_nodes, name_nodes
 from segcam.onnx_tools.probes import Feed, magnitudes, whole_numbers
-from segcam.onnx_tools.rounding import exposed
+from segcam.onnx_tools.rounding import exposed, wide_feed, widened
 
 if TYPE_CHECKING:
     import onnx
@@ -41,9 +41,12 @@ _WHOLE: dict[Half, float] = {"fp16": 2048.0, "bf16": 256.0}
 #: Share of labels that have to be those of float32.
 WANTED: dict[Half, float] = {"fp16": 0.999, "bf16": 0.97}
 _ROUNDS = 12
-#: Shares of the products, from the picture on, that are kept where labels differ: what these round away reaches
-#: everything behind them.
-_FIRST = (1 / 6, 1 / 3)
+#: Where labels differ, such a share of the products is kept, from the picture on: what these round away reaches
+#: everything behind them. With them the norms that no product has taken in, of whose constants halves keep little: on
+#: one trained network (ESPNet, 2048x1024) 0.23 % of the labels differ, with the first twelfth kept 0.16 %, with the
+#: norms 0.19 %, with both 0.06 %.
+_FIRST = (1 / 12, 1 / 6, 1 / 3)
+_NORMS = ("BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization")
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -92,37 +95,51 @@ def fit_precision(
     """``model`` in halves that stays finite and gives float32's labels on ``feeds`` (from ``source``, for the report).
 
     Values are measured in float32, what is beyond LIMIT is kept, and the conversion is run really rounding. Where
-    tensors still are not finite, what makes them first is kept too, until none is left; where labels differ, the first
-    sixth and then third of the products. Good is at least ``wanted`` (WANTED) of the labels equal or ties, which
-    networks have that were not trained on such pictures, or not at all (``Agreement.ties``). Raises EngineError where
-    that cannot be had.
+    tensors still are not finite, what makes them first is kept too, until none is left. Where less than ``wanted``
+    (WANTED) of the labels are equal, so are the norms and the first twelfth, sixth and then third of the products. If
+    none of that gets there, ties count (``Agreement.ties``), which networks have that were not trained on such
+    pictures, or not at all: the first of all these that then is good is taken. Raises EngineError where none is.
     """
     model = name_nodes(model)
-    seen = magnitudes(model, feeds)
+    seen = magnitudes(widened(model), [wide_feed(feed) for feed in feeds])
     judge = Judge(model, feeds, source, channel_axis)
     keep = block_list(model, seen, LIMIT if to == "fp16" else _BF16_LIMIT, _WHOLE[to])
     floor = WANTED[to] if wanted is None else wanted
-    first = iter(_FIRST)
-    for _ in range(_ROUNDS):
-        converted = convert_precision(model, to, keep=keep, keep_io=keep_io)
-        found, wild = judge.judge(converted.model)
-        more = _origins(model, wild, keep)
-        if not more and not wild and found.labels_equal + found.ties < floor:
-            more = _beginning(model, next(first, 0.0), keep)
-        if not more:
+
+    def tried() -> Fitted:
+        """With what is kept by now, and what has to be, too, for every tensor to be finite."""
+        for _ in range(_ROUNDS):
+            converted = convert_precision(model, to, keep=keep, keep_io=keep_io)
+            found, wild = judge.judge(converted.model)
+            more = _origins(model, wild, keep)
+            if not more:
+                break
+            keep.update(more)
+        return Fitted(converted.model, converted.kept, found, seen)
+
+    made = [tried()]
+    for share in _FIRST:
+        found = made[-1].agreement
+        if found.nonfinite or found.labels_equal >= floor:
             break
-        keep.update(more)
-    if found.nonfinite or found.labels_equal + found.ties < floor:
-        what = (
-            f"{found.nonfinite} tensors are not finite"
-            if found.nonfinite
-            else f"{found.labels_equal:.2%} of labels are float32's, expected {floor:.2%}"
-        )
-        other = "--bf16 or --fp32" if to == "fp16" else "--fp16 or --fp32"
-        raise EngineError(
-            f"the network does not hold in {to}: {what} on {found.frames} frames ({source})", f"Use {other}."
-        )
-    return Fitted(converted.model, converted.kept, found, seen)
+        more = _beginning(model, share, keep)
+        if more:
+            keep.update(more)
+            made.append(tried())
+    if made[-1].agreement.labels_equal >= floor:
+        made = made[-1:]
+    for fitted in made:
+        if not fitted.agreement.nonfinite and fitted.agreement.labels_equal + fitted.agreement.ties >= floor:
+            return fitted
+    found = max((fitted.agreement for fitted in made), key=lambda one: (-one.nonfinite, one.labels_equal))
+    what = (
+        f"{found.nonfinite} tensors are not finite"
+        if found.nonfinite
+        else f"{found.labels_equal:.2%} of labels are float32's, expected {floor:.2%}"
+    )
+    other = "--bf16 or --fp32" if to == "fp16" else "--fp16 or --fp32"
+    on = f"{found.frames} frame{'' if found.frames == 1 else 's'} ({source})"
+    raise EngineError(f"the network does not hold in {to}: {what} on {on}", f"Use {other}.")
 
 
 def _origins(model: onnx.ModelProto, wild: set[str], keep: Mapping[str, str]) -> dict[str, str]:
@@ -138,9 +155,13 @@ def _origins(model: onnx.ModelProto, wild: set[str], keep: Mapping[str, str]) ->
 
 
 def _beginning(model: onnx.ModelProto, share: float, keep: Mapping[str, str]) -> dict[str, str]:
-    """The first nodes up to ``share`` of the products."""
+    """The first nodes up to ``share`` of the products, and all norms, with the reason."""
     nodes = list(model.graph.node)
     products = [i for i, node in enumerate(nodes) if node.op_type in _PRODUCTS]
     end = products[int(len(products) * share)] if products else 0
-    reason = "lies in the beginning, whose rounding reaches everything behind it"
-    return {node.name: reason for node in nodes[:end] if node.name not in keep}
+    early = "lies in the beginning, whose rounding reaches everything behind it"
+    reasons = {
+        node.name: "is a norm, of whose constants halves keep little" for node in nodes if node.op_type in _NORMS
+    }
+    reasons.update(dict.fromkeys((node.name for node in nodes[:end]), early))
+    return {name: reason for name, reason in reasons.items() if name not in keep}

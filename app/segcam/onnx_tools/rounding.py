@@ -24,6 +24,8 @@ from segcam.onnx_tools.keeping import MOVERS
 if TYPE_CHECKING:
     import onnx
 
+    from segcam.onnx_tools.probes import Feed
+
 HALVES = (FLOAT16, BFLOAT16)
 #: What gives one of the values that it takes: rounded before is rounded after.
 _CHOOSING = MOVERS | {"Relu", "MaxPool", "GlobalMaxPool", "Max", "Min", "If", "Loop", "Scan"}
@@ -58,6 +60,21 @@ def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
+def widened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same in float32 from end to end, without any rounding: what a network that is in halves was made of, as far
+    as its weights still tell. ``model`` itself where it has no halves."""
+    if not half_tensors(model) and not any(v.type.tensor_type.elem_type in HALVES for v in model.graph.input):
+        return model
+    made = type(model).FromString(model.SerializeToString())
+    _widen(made.graph, opsets_of(made), {}, rounds=False)
+    return made
+
+
+def wide_feed(feed: Feed) -> Feed:
+    """``feed`` as ``rounded`` and ``widened`` networks take it: pictures in halves as float32."""
+    return {name: array.astype("float32") if array.dtype == "float16" else array for name, array in feed.items()}
+
+
 def half_tensors(model: onnx.ModelProto) -> set[str]:
     """Names of the halves that nodes make, bodies included."""
     opsets = opsets_of(model)
@@ -73,7 +90,14 @@ def half_tensors(model: onnx.ModelProto) -> set[str]:
     return look(model.graph, {})
 
 
-def _widen(graph: onnx.GraphProto, opsets: Mapping[str, int], outer: Mapping[str, int], *, top: bool = False) -> None:
+def _widen(
+    graph: onnx.GraphProto,
+    opsets: Mapping[str, int],
+    outer: Mapping[str, int],
+    *,
+    top: bool = False,
+    rounds: bool = True,
+) -> None:
     from onnx import helper, numpy_helper
 
     types = element_types(graph, opsets, outer)
@@ -97,13 +121,13 @@ def _widen(graph: onnx.GraphProto, opsets: Mapping[str, int], outer: Mapping[str
             tensor.CopyFrom(tensor_as(numpy_helper.to_array(tensor), tensor.name, FLOAT))
     for node in graph.node:
         for body in subgraphs(node):
-            _widen(body, opsets, seen)
+            _widen(body, opsets, seen, rounds=rounds)
         for half in HALVES:
             retarget(node, half, FLOAT)
         made = type(node).FromString(node.SerializeToString())
         nodes.append(made)
         for i, name in enumerate(node.output):
-            if types.get(name) in HALVES and node.op_type not in _CHOOSING:
+            if rounds and types.get(name) in HALVES and node.op_type not in _CHOOSING:
                 made.output[i] = f"{name}//raw"
                 rounding(made.output[i], name, types[name])
     del graph.node[:], graph.value_info[:]

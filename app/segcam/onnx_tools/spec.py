@@ -80,7 +80,7 @@ def parse_spec(text: str, origin: str) -> ModelSpec:
     try:
         data: dict[str, Any] = json.loads(text)
         jsonschema.validate(data, schema)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SpecError(f"{origin} is not JSON: {error}", "Correct the file, or name another with --spec.") from None
     except jsonschema.ValidationError as error:
         place = ".".join(str(part) for part in error.absolute_path) or "the document"

@@ -167,4 +167,7 @@ class Runner:
             info.type.tensor_type.ClearField("shape")
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
         found = next(info for info in inferred.graph.output if info.name == name)
+        if not found.type.tensor_type.HasField("shape"):  # ONNX's inference doesn't follow loops
+            kinds = {key: helper.tensor_dtype_to_np_dtype(self.kinds[key]) for key in shapes}
+            return tuple(self({key: np.zeros(of, kinds[key]) for key, of in shapes.items()})[name].shape)
         return tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in found.type.tensor_type.shape.dim)
