@@ -156,11 +156,17 @@ def test_no_manifest_is_refused_with_the_way_to_get_one(plan: Path) -> None:
         ('{"segcam_spec": 1}', "version None"),
         ('{"segcam_plan": 1}', "'plan_sha256' is a required property"),
         ("\udcff", "cannot be read"),
+        ("[" * 100_000, "is not JSON"),
     ],
 )
 def test_other_files_in_its_place(plan: Path, text: str, words: str) -> None:
     manifest_path(plan).write_text(text, "utf-8", errors="surrogateescape")
     assert words in message(plan)
+
+
+def test_versions_have_numbers_that_can_be_compared(plan: Path) -> None:
+    manifest(tensorrt="1" * 5000 + ".0").write(manifest_path(plan))
+    assert "at tensorrt" in message(plan)
 
 
 def test_a_newer_manifest_asks_for_a_newer_segcam(plan: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -88,6 +90,24 @@ def test_a_plan_runs_between_two_addresses(tensorrt_face: Any, driver: Driver) -
     plan.close()
     with pytest.raises(EngineError, match=r"net.plan is closed"):
         plan.execution((1, 3, 4, 8))
+
+
+def test_what_holds_memory_goes_while_the_context_is_current(tensorrt_face: Any, driver: Driver) -> None:
+    plan = PlanEngine(plan_bytes(tensorrt_face.trt, network([1, 3, 4, 8])), driver, "net.plan")
+    execution = plan.execution((1, 3, 4, 8))
+    gone = []
+
+    def going(what: str) -> None:
+        tensorrt_face.machine.require_context()  # what this raises would be printed, and the list stay short
+        gone.append(what)
+
+    weakref.finalize(execution.context, going, "context")
+    weakref.finalize(plan.engine, going, "engine")
+    # In a thread where nobody has made the context current before.
+    with ThreadPoolExecutor(1) as apart:
+        apart.submit(execution.close).result()
+        apart.submit(plan.close).result()
+    assert gone == ["context", "engine"]
 
 
 def test_open_sizes_go_by_the_profiles(tensorrt_face: Any, driver: Driver) -> None:

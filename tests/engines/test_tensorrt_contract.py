@@ -111,6 +111,8 @@ def cuda_faults(uses: list, real: dict) -> list[str]:
             out.append(f"{use.place}: {name} does not exist")
         elif use.of and use.name not in real[name]["members"]:
             out.append(f"{use.place}: {use.of} has no {use.name}")
+        elif use.given == -2:
+            out.append(f"{use.place}: {name}: arguments by name, which are others in other versions")
         elif use.given >= 0 and use.given != real[name].get("arguments", use.given):
             out.append(f"{use.place}: {name} takes {real[name]['arguments']} arguments, {use.given} given")
     return out
@@ -125,6 +127,9 @@ def test_planted_faults_in_cuda_python_are_found() -> None:
             driver.CUresult.CUDA_SUCCESSFUL
             driver.CUstream_flags.CU_STREAM_NONE
             driver.CUstream_flags.CU_STREAM_NON_BLOCKING
+            getattr(driver, "cuMemAllocated")(5)
+            driver.cuMemAlloc(bytesize=5)
+        from cuda.bindings.driver import cuMemAllotted
     """
     real = {
         "cuMemAlloc": {"members": [], "arguments": 1},
@@ -132,10 +137,15 @@ def test_planted_faults_in_cuda_python_are_found() -> None:
         "CUstream_flags": {"members": ["CU_STREAM_NON_BLOCKING"]},
     }
     found = cuda_faults(cuda_uses({"planted": dedent(source)}), real)
-    assert found == [
-        "planted:7: CUstream_flags has no CU_STREAM_NONE",
+    assert sorted(found) == [
+        "planted:10: cuMemAlloc takes 1 arguments, 0 given",
+        "planted:10: cuMemAlloc: arguments by name, which are others in other versions",
+        "planted:11: cuMemAllotted does not exist",
         "planted:4: cuMemAlloc takes 1 arguments, 2 given",
         "planted:5: cuMemAllocate does not exist",
+        "planted:6: CUresult has no CUDA_SUCCESSFUL",
+        "planted:7: CUstream_flags has no CU_STREAM_NONE",
+        "planted:9: cuMemAllocated does not exist",
     ]
 
 
@@ -170,7 +180,7 @@ PLANTED = {
     ),
     "explicit batch": (
         "def f():\n    trt = load_tensorrt()\n    b = trt.Builder(None)\n"
-        "    n = b.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))",
+        "    return b.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))",
         "EXPLICIT_BATCH is gone",
     ),
     "a builder's property that 11 lost": (
@@ -245,7 +255,7 @@ PLANTED = {
         "max_workspace_size does not exist",
     ),
     "the number of a flag": (
-        "def f(trt: ModuleType) -> None:\n    n = trt.Builder(None).create_network(1 << 1)",
+        "def f(trt: ModuleType) -> object:\n    return trt.Builder(None).create_network(1 << 1)",
         "enums' numbers differ",
     ),
     "the number of a flag in a property": (

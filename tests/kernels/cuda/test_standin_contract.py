@@ -1,6 +1,6 @@
 """The stand-in of cuda-python against the real package: names, parameters, enum values, error codes, what it refuses.
 
-PyCUDA is a source package that needs the CUDA toolkit to build: its stand-in was written against its source.
+PyCUDA is a source package that needs the CUDA toolkit to build: see ``test_pycuda_face.py``.
 """
 
 from __future__ import annotations

@@ -26,12 +26,13 @@ from __future__ import annotations
 
 from api_contract.faces import Faces
 from api_contract.index import Program
-from api_contract.walker import Finding, Walker
+from api_contract.inference import Finding
+from api_contract.walker import Walker
 
-__all__ = ["Faces", "Finding", "Program", "check"]
+__all__ = ["Faces", "Finding", "Program", "Walker", "check"]
 
 
 def check(sources: dict[str, str], faces: Faces | None = None) -> list[Finding]:
     """Every use in ``sources`` (dotted module name to text) that some version of ``faces`` doesn't have."""
-    program = Program(sources)
-    return Walker(program, faces or Faces.recorded()).run()
+    faces = faces or Faces.recorded()
+    return Walker(Program(sources, faces), faces).run()

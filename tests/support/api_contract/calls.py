@@ -8,37 +8,55 @@ from typing import TYPE_CHECKING
 from standin_trt.signatures import Signature, fits, parse
 
 from api_contract.faces import OTHER, UNKNOWN, T
+from api_contract.flow import hard_coded, richer
+from api_contract.names import Names
 
 if TYPE_CHECKING:
-    from api_contract.walker import Scope, Walker
+    from api_contract.flow import Scope
+    from api_contract.inference import Inference
 
-# Gone from 11, where a network has the types of its graph: whoever asks for one gets fp32 there, or an AttributeError.
-REFUSED: dict[str, set[str]] = {
-    "BuilderFlag": {"FP16", "BF16", "INT8", "FP8", "INT4", "FP4"},
-    "NetworkDefinitionCreationFlag": {"EXPLICIT_BATCH"},
-}
 BITS = frozenset({"flags", "allowed_formats", "tactic_sources", "quantization_flags", "tempfile_control_flags"})
-PLAIN = {"int": "int", "float": "float", "str": "str", "bool": "bool"}
+CALLED = frozenset({"class", "method", "unbound", "function"})
+# None is how these say that they failed.
+MAY_FAIL = frozenset(
+    {
+        "Runtime.deserialize_cuda_engine",
+        "ICudaEngine.create_execution_context",
+        "ICudaEngine.create_engine_inspector",
+        "Builder.build_serialized_network",
+        "Builder.build_engine_with_config",
+        "Builder.create_network",
+        "Builder.create_builder_config",
+        "Builder.create_optimization_profile",
+        "IBuilderConfig.create_timing_cache",
+        "IBuilderConfig.get_timing_cache",
+    }
+)
 
 
 class Calls:
     """What the walker does with calls."""
 
-    def __init__(self, walker: Walker) -> None:
+    def __init__(self, walker: Inference) -> None:
         self.walker = walker
+        self.names = Names(walker)
+        self._partials: list[tuple[T, ast.Call, list[T], dict[str | None, T]]] = []
 
     def call(self, node: ast.Call, scope: Scope) -> T:
         """The type of a call, checked."""
         walker = self.walker
-        if isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr", "setattr"):
-            special = self._by_name(node, scope)
-            if special is not None:
-                return special
+        special = self.names.call(node, scope)
+        if special is not None:
+            return special
         called = walker.infer(node.func, scope)
         given = [walker.infer(argument, scope) for argument in node.args]
         by_name = {keyword.arg: walker.infer(keyword.value, scope) for keyword in node.keywords}
-        if called.kind in ("class", "method", "unbound", "function"):
+        if called.kind in CALLED:
             return self._foreign(node, called, given, by_name)
+        if called.kind == "partial":
+            return self._completed(node, called, given, by_name)
+        if ast.unparse(node.func).rpartition(".")[2] == "partial" and given and given[0].kind in CALLED:
+            return self._partial(node, given, by_name)
         if called.kind == "enum":
             walker.found(node, f"trt.{called.name}(...): an enum made of a number; numbers differ between versions")
             return T("member", called.name)
@@ -48,10 +66,42 @@ class Calls:
             return T("own", called.name)
         if called.kind in ("callable", "localfunction"):
             return called.inner or UNKNOWN
-        return self._builtin(node, given)
+        for argument, kind in zip(node.args, given, strict=True):
+            self._handed(argument, kind, scope)
+        return self._builtin(node, given, scope)
 
-    def _builtin(self, node: ast.Call, given: list[T]) -> T:
+    def _partial(self, node: ast.Call, given: list[T], by_name: dict[str | None, T]) -> T:
+        """A call to be completed later: what it has now must fit already."""
+        first = ast.copy_location(ast.Call(node.args[0], node.args[1:], node.keywords), node)
+        self._partials.append((given[0], first, given[1:], by_name))
+        return T(
+            "partial", str(len(self._partials) - 1), inner=self._foreign(first, given[0], given[1:], by_name, True)
+        )
+
+    def _completed(self, node: ast.Call, called: T, given: list[T], by_name: dict[str | None, T]) -> T:
+        """The rest of the arguments of ``_partial``."""
+        method, first, before, named = self._partials[int(called.name)]
+        whole = ast.Call(first.func, [*first.args, *node.args], [*first.keywords, *node.keywords])
+        return self._foreign(ast.copy_location(whole, node), method, [*before, *given], named | by_name)
+
+    def _handed(self, argument: ast.expr, kind: T, scope: Scope) -> None:
+        """Something to be called by somebody who knows nothing of TensorRT: nobody looks at what it answers."""
+        if isinstance(argument, ast.Lambda) and isinstance(argument.body, ast.Call):
+            inner = scope | {one.arg: UNKNOWN for one in argument.args.args}
+            kind = self.walker.infer(argument.body.func, inner)
+        if kind.kind == "method" and self.answers(kind):
+            self.walker.found(argument, f"{ast.unparse(argument)}: what it answers is dropped by who calls it")
+
+    def _builtin(self, node: ast.Call, given: list[T], scope: Scope) -> T:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name == "int" and given and given[0].kind in ("member", "number"):
+            return T("number", given[0].name)
+        if name in ("max", "min") and given:
+            return richer(*given) if len(given) > 1 else self.walker.item(given[0])
+        if name == "type" and given and given[0].kind == "object":
+            return T("class", given[0].name)
+        if name == "cast" and node.args:
+            return self.walker.annotation(node.args[0])
         if name in ("list", "sorted", "reversed", "set", "iter") and given:
             return T("list", inner=self.walker.item(given[0]))
         if name == "next" and given:
@@ -66,11 +116,23 @@ class Calls:
                 for base in self.walker.own.node.bases
             ]
             return next((base for base in bases if base.kind == "object"), UNKNOWN)
-        if name in ("tuple", "int", "str", "len", "bytes", "bool", "float", "range", "memoryview", "sum", "max", "min"):
+        if name in ("tuple", "int", "str", "len", "bytes", "bool", "float", "range", "memoryview", "sum"):
             return T("other", name)
-        if isinstance(node.func, ast.Attribute) and node.func.attr == "items":
-            held = self.walker.infer(node.func.value, {})
+        return self._container(node, node.func, given, scope) if isinstance(node.func, ast.Attribute) else UNKNOWN
+
+    def _container(self, node: ast.Call, func: ast.Attribute, given: list[T], scope: Scope) -> T:
+        """What comes out of lists and dicts, and goes into them."""
+        held = self.walker.infer(func.value, scope)
+        if held.kind == "map" and func.attr == "items":
             return T("list", inner=T("tuple", items=(OTHER, held.inner or UNKNOWN)))
+        if held.kind == "map" and func.attr == "values":
+            return T("list", inner=held.inner)
+        if held.kind in ("map", "list") and func.attr in ("get", "pop", "setdefault", "popleft"):
+            return held.inner or UNKNOWN
+        if held.kind == "list" and func.attr in ("append", "add", "appendleft", "insert") and given:
+            if isinstance(func.value, ast.Name):
+                scope[func.value.id] = T("list", inner=richer(held.inner or UNKNOWN, given[-1]))
+            return OTHER
         return UNKNOWN
 
     def _own(self, called: T, node: ast.Call, given: list[T], scope: Scope) -> T:
@@ -96,7 +158,10 @@ class Calls:
                 return kind.inner
         return UNKNOWN
 
-    def _foreign(self, node: ast.Call, called: T, given: list[T], by_name: dict[str | None, T]) -> T:
+    def _foreign(
+        self, node: ast.Call, called: T, given: list[T], by_name: dict[str | None, T], begun: bool = False
+    ) -> T:
+        """A call of TensorRT's; ``begun``: more arguments may follow."""
         walker = self.walker
         if any(isinstance(argument, ast.Starred) for argument in node.args) or None in by_name:
             walker.found(node, f"{called.name}(*...): arguments that can't be counted")
@@ -112,6 +177,8 @@ class Calls:
                     walker.found(node, f"trt.{owner}() has no constructor", version)
                 continue
             refused = [fits(one, len(node.args) - shift, [str(key) for key in by_name]) for one in overloads]
+            if begun:
+                refused = [None if why and why.startswith("lacks") else why for why in refused]
             if overloads and all(refused):
                 walker.found(node, f"trt.{called.name}() {refused[-1]}", version)
             fitting = [one for one, why in zip(overloads, refused, strict=True) if not why]
@@ -163,7 +230,9 @@ class Calls:
                 return f"{name} wants a member of trt.{wanted}, not {ast.unparse(expression)}"
             if kind.kind == "member" and kind.name != wanted:
                 return f"{name} wants a member of trt.{wanted}, not of trt.{kind.name}"
-        if wanted == "int" and name in BITS and hard_coded(expression):
+        if wanted == "int" and name in BITS and (kind.kind in ("bits", "literal") or hard_coded(expression)):
+            if kind.kind == "literal" and kind.inner is None and not hard_coded(expression):
+                return None
             return f"{name} is given the number {ast.unparse(expression)}; enums' numbers differ between versions"
         if wanted == "str" and kind.kind == "other" and kind.name in ("Path", "int", "bytes", "float"):
             return f"{name} wants a str, not {kind.name}"
@@ -200,53 +269,14 @@ class Calls:
         for (left, one), (right, other), op in zip(
             zip(sides, kinds, strict=True), list(zip(sides, kinds, strict=True))[1:], node.ops, strict=False
         ):
+            if other.kind == "members" and isinstance(op, (ast.In, ast.NotIn)):
+                self.names.contained(node, one, other)
             if T("object", "Dims") == one == other and isinstance(op, (ast.Eq, ast.NotEq)):
                 walker.found(node, "Dims == Dims raises TypeError: compare tuple(dims)")
-            for kind, expression, partner in ((one, left, right), (other, right, left)):
-                enum = kind.kind == "member" or (
-                    isinstance(expression, ast.Call)
-                    and ast.unparse(expression.func) == "int"
-                    and expression.args
-                    and walker.infer(expression.args[0], scope).kind == "member"
-                )
-                if enum and isinstance(partner, ast.Constant) and isinstance(partner.value, int):
+            for kind, partner in ((one, right), (other, left)):
+                if (
+                    kind.kind in ("member", "number")
+                    and isinstance(partner, ast.Constant)
+                    and isinstance(partner.value, int)
+                ):
                     walker.found(node, f"{ast.unparse(node)}: an enum's number; numbers differ between versions")
-
-    def _by_name(self, node: ast.Call, scope: Scope) -> T | None:
-        """getattr, hasattr, setattr of something of TensorRT's; None where it is of something else."""
-        walker = self.walker
-        if not node.args or not isinstance(node.func, ast.Name):
-            return None
-        owner = walker.infer(node.args[0], scope)
-        if not owner.foreign:
-            name = node.args[1] if len(node.args) > 1 else None
-            if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                walker.untraced(node, owner, name.value)
-            return None
-        for argument in node.args[1:]:
-            walker.infer(argument, scope)
-        how, name = node.func.id, node.args[1]
-        literal = name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None
-        if how != "getattr":
-            walker.found(node, f"{ast.unparse(node)}: {how} is no guard; compare version(trt)")
-            return OTHER
-        if len(node.args) < 3:
-            walker.found(node, f"{ast.unparse(node)}: getattr without a default")
-        if owner.kind != "enum":
-            walker.found(node, f"{ast.unparse(node)}: getattr is for enums; compare version(trt)")
-            return UNKNOWN
-        if literal is not None:
-            if literal in REFUSED.get(owner.name, ()):
-                walker.found(node, f"trt.{owner.name}.{literal} is gone from 11: convert the graph instead")
-            elif not any(walker.faces.of_enum(version, owner.name, literal) for version in walker.faces.versions):
-                walker.found(node, f"no version has trt.{owner.name}.{literal}")
-        return T("member", owner.name)
-
-
-def hard_coded(expression: ast.expr) -> bool:
-    """Whether bits are made of plain numbers: 4, or 1 << 2, joined by | ."""
-    if isinstance(expression, ast.BinOp):
-        if isinstance(expression.op, ast.LShift):
-            return isinstance(expression.right, ast.Constant)
-        return hard_coded(expression.left) or hard_coded(expression.right)
-    return isinstance(expression, ast.Constant) and bool(expression.value)

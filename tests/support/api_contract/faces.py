@@ -19,7 +19,9 @@ class T:
     method (``name`` is "Class.method"), unbound (the same through the class); unrecorded (a class that no face holds);
     list, map (of ``inner``); tuple (``items``); callable (giving ``inner``);
     ownclass, own (an instance), ownfunction, ownmethod ("module:Class.method"), ownmodule, localfunction, typevar;
-    any (annotated so); literal; other (surely nothing of TensorRT's; ``name`` says what, where known); unknown.
+    members (of ``inner`` by name: ``__members__``, ``vars``); partial (``name`` is its number); number (an enum's);
+    any (annotated so); literal (``inner`` is a "text" where it is a str); bits (of plain numbers);
+    other (surely nothing of TensorRT's; ``name`` says what, where known); unknown.
     """
 
     kind: str
@@ -34,6 +36,12 @@ class T:
 
 
 UNKNOWN, ANY, OTHER, MODULE = T("unknown"), T("any"), T("other"), T("module")
+
+# Gone from 11, where a network has the types of its graph: whoever asks for one gets fp32 there, or an AttributeError.
+REFUSED: dict[str, set[str]] = {
+    "BuilderFlag": {"FP16", "BF16", "INT8", "FP8", "INT4", "FP4"},
+    "NetworkDefinitionCreationFlag": {"EXPLICIT_BATCH"},
+}
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,11 @@ class Faces:
         if text.startswith("I") and text[1:2].isupper():
             return T("unrecorded", text)
         return T("other", text)
+
+    def module_names(self) -> frozenset[str]:
+        """Every class, enum and function of the module in every version."""
+        parts = ("classes", "enums", "functions")
+        return frozenset(name for face in self.by_version.values() for part in parts for name in face[part])
 
     def member_names(self) -> frozenset[str]:
         """Every method and property of every class of every version."""

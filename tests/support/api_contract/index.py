@@ -7,12 +7,15 @@ import functools
 from dataclasses import dataclass, field
 
 from api_contract.faces import ANY, MODULE, OTHER, UNKNOWN, Faces, T
+from api_contract.flow import richer
 
 SEQUENCES = frozenset(
     {"list", "tuple", "set", "frozenset", "Sequence", "Iterable", "Iterator", "Collection", "Generator", "deque"}
 )
 CONTEXTS = frozenset({"AbstractContextManager", "ContextManager"})
 MAPPINGS = frozenset({"dict", "Mapping", "MutableMapping", "defaultdict"})
+IMPORTERS = frozenset({"import_module", "__import__"})
+MADE = {"ownclass": "own", "class": "object", "enum": "member"}  # what a class is to what it is the type of
 TRANSPARENT = frozenset({"Optional", "ClassVar", "Final", "Annotated", "Union"})
 
 
@@ -44,6 +47,7 @@ class OwnModule:
     functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = field(default_factory=dict)
     typevars: set[str] = field(default_factory=set)
     constants: dict[str, ast.expr] = field(default_factory=dict)
+    inferred: dict[str, T] = field(default_factory=dict)
 
     @functools.cached_property
     def touches(self) -> bool:
@@ -53,14 +57,21 @@ class OwnModule:
             or (isinstance(node, ast.arg) and node.arg == "trt")
             or (isinstance(node, ast.Attribute) and node.attr in ("trt", "_trt"))
             or (isinstance(node, ast.alias) and node.name.partition(".")[0] == "tensorrt")
+            or (isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "tensorrt")
+            or (isinstance(node, ast.Call) and _imports_tensorrt(node))
             for node in ast.walk(self.tree)
         )
+
+
+def _imports_tensorrt(call: ast.Call) -> bool:
+    return ast.unparse(call.func).rpartition(".")[2] in IMPORTERS and ast.unparse(call.args[0]) == "'tensorrt'"
 
 
 class Program:
     """All modules, by dotted name."""
 
-    def __init__(self, sources: dict[str, str]) -> None:
+    def __init__(self, sources: dict[str, str], faces: Faces | None = None) -> None:
+        self.faces = faces or Faces.recorded()
         self.modules = {name: self._read(name, text) for name, text in sources.items()}
 
     def _read(self, name: str, text: str) -> OwnModule:
@@ -126,7 +137,7 @@ class Program:
         if name in module.imports:
             source, attribute = module.imports[name]
             if source.partition(".")[0] == "tensorrt":
-                return MODULE if attribute is None else UNKNOWN
+                return MODULE if attribute is None else self._of_tensorrt(attribute)
             if attribute is None:
                 return T("ownmodule", source) if source in self.modules else T("other", source)
             if f"{source}.{attribute}" in self.modules:
@@ -134,7 +145,12 @@ class Program:
             if source in self.modules and (attribute, source) != (name, module.name):
                 return self.named(self.modules[source], attribute)
             return T("other", attribute)
-        return UNKNOWN
+        return module.inferred.get(name, UNKNOWN)
+
+    def _of_tensorrt(self, name: str) -> T:
+        """What ``from tensorrt import name`` gives, in any version."""
+        found = (self.faces.of_module(version, name) for version in self.faces.versions)
+        return next((kind for kind in found if kind is not None), UNKNOWN)
 
     def annotated(self, module: OwnModule, node: ast.expr | None, faces: Faces) -> T:
         """The type that an annotation means."""
@@ -149,14 +165,19 @@ class Program:
             return OTHER
         if isinstance(node, ast.BinOp):  # X | None
             left, right = (self.annotated(module, side, faces) for side in (node.left, node.right))
-            return left if left.kind != "other" else right
+            return richer(left, right)
         if isinstance(node, ast.Name):
             if node.id in ("Any", "object"):
                 return ANY
             if node.id in module.typevars:
                 return T("typevar", node.id)
             found = self.named(module, node.id)
-            return T("own", found.name) if found.kind == "ownclass" else T("other", node.id)
+            if found.kind in MADE:
+                return T(MADE[found.kind], found.name)
+            meant = module.constants.get(node.id)
+            if meant is not None and not (isinstance(meant, ast.Name) and meant.id == node.id):
+                return self.annotated(module, meant, faces)
+            return T("other", node.id)
         if isinstance(node, ast.Attribute):
             dotted = ast.unparse(node)
             root, _, rest = dotted.partition(".")
@@ -176,7 +197,7 @@ class Program:
             if name in MAPPINGS:
                 return T("map", inner=self.annotated(module, inside[-1], faces))
             if name in TRANSPARENT:
-                return self.annotated(module, inside[0], faces)
+                return richer(*(self.annotated(module, one, faces) for one in inside))
             if name == "Callable":
                 return T("callable", inner=self.annotated(module, inside[-1], faces))
             if name == "type":

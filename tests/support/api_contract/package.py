@@ -28,7 +28,7 @@ def package_sources() -> dict[str, str]:
 @dataclass(frozen=True, order=True)
 class CudaUse:
     """A name of ``cuda.bindings.driver`` in the source. ``of`` is the enum where it is a member; ``given`` how many
-    arguments follow it, -1 where it isn't called there."""
+    arguments follow it, -1 where it isn't called there, -2 where some have names."""
 
     name: str
     of: str
@@ -52,13 +52,29 @@ def cuda_uses(sources: dict[str, str]) -> list[CudaUse]:
                         given[id(argument)] = _counted(node.args[index + 1 :])
         enums = _enum_aliases(tree)
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and CUDA_NAME.fullmatch(node.attr):
+            if isinstance(node, ast.Attribute) and (CUDA_NAME.fullmatch(node.attr) or node.attr.startswith("CUDA_")):
                 holder = node.value.attr if isinstance(node.value, ast.Attribute) else ""
                 if isinstance(node.value, ast.Name):
                     holder = enums.get(node.value.id, "")
                 of = holder if holder.startswith("CU") else ""
                 out.append(CudaUse(node.attr, of, given.get(id(node), -1), f"{module}:{node.lineno}"))
+            elif isinstance(node, ast.Constant) and CUDA_NAME.fullmatch(str(node.value)):
+                out.append(CudaUse(node.value, "", -1, f"{module}:{node.lineno}"))  # for getattr, or whatever
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cuda.bindings"):
+                out += [CudaUse(a.name, "", -1, f"{module}:{node.lineno}") for a in node.names if a.name != "driver"]
+            elif isinstance(node, ast.Call):
+                out += [CudaUse(_called(node), "", -2, f"{module}:{node.lineno}")] if _named(node) else []
     return sorted(out)
+
+
+def _called(call: ast.Call) -> str:
+    functions = [call.func, *call.args]
+    return next((one.attr for one in functions if isinstance(one, ast.Attribute) and one.attr.startswith("cu")), "")
+
+
+def _named(call: ast.Call) -> bool:
+    """Whether a call of the driver names its arguments, which the versions call differently."""
+    return bool(call.keywords) and bool(re.match(r"cu[A-Z]", _called(call)))
 
 
 def _counted(args: list[ast.expr]) -> int:
