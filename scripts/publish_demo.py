@@ -96,8 +96,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("checkpoint", metavar="CHECKPOINT", help="demo.pt of scripts/train_street.py")
     add("--log", default="", metavar="FILE", help="the training's log [log.jsonl beside the checkpoint]")
     add("--output", default=str(ROOT / "engines"), metavar="FOLDER", help="where the files go [engines/]")
-    add("--parts", type=int, default=16, metavar="N", help="how many times --pictures drives to score on [16]")
-    add("--pictures", type=int, default=24, metavar="N", help="drives whose scores are also taken alone [24]")
+    add("--parts", type=int, default=32, metavar="N", help="how many times --pictures drives to score on [32]")
+    add("--pictures", type=int, default=12, metavar="N", help="drives whose scores are also taken alone [12]")
     given = parser.parse_args(argv)
     if min(given.parts, given.pictures) < 1 or not Path(given.output).is_dir():
         parser.error("--parts and --pictures must be at least 1, and --output a folder")

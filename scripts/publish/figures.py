@@ -41,7 +41,7 @@ def trained(log: Path) -> dict[str, Any]:
 
 
 def held_out(model: Path, size: str, parts: int, pictures: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Scores of ``parts`` times ``pictures`` drives, a picture of each: of all together, and the spread of the parts."""
+    """Scores of ``parts`` times ``pictures`` drives, a picture of each: of all, and the spread of the parts."""
     matrix: Any = 0
     alone: list[float] = []
     engine = ""
