@@ -14,6 +14,7 @@ from segcam.engines.base import EngineInfo, EngineOptions, Layout, Precision
 from segcam.engines.host import HostEngine
 from segcam.engines.mixed import keep_first_layers_fp32
 from segcam.engines.model import prepare, scores_layout
+from segcam.engines.signal_stack import kept_signal_stack
 from segcam.errors import EngineError, MissingDependencyError, UsageError
 from segcam.onnx_tools.spec import ModelSpec
 
@@ -32,6 +33,10 @@ class OpenVinoEngine(HostEngine):
         self._requests: list[ov.InferRequest] = []
 
     def activate(self) -> None:
+        with kept_signal_stack():
+            self._activate()
+
+    def _activate(self) -> None:
         if self._info:
             return
         try:
