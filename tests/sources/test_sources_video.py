@@ -328,7 +328,7 @@ def test_mp4_without_index(make_video):
 def test_files_that_are_no_video(tmp_path, make_video):
     empty, text, noise = tmp_path / "e.mp4", tmp_path / "t.mp4", tmp_path / "n.mp4"
     empty.write_bytes(b"")
-    text.write_text("Grüße, this is no video\n" * 50)
+    text.write_text("Grüße, this is no video\n" * 50, encoding="utf-8")
     noise.write_bytes(np.random.default_rng(0).integers(0, 256, 5000, np.uint8).tobytes())
     for path, says in ((empty, "empty"), (text, "text file"), (noise, "not a video or image")):
         with pytest.raises(SourceError, match=says) as caught:
