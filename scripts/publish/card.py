@@ -37,7 +37,7 @@ On {pictures} drives that it was not trained on, a picture of each at each size,
 | pixel accuracy | {small_accuracy:.3f} | {large_accuracy:.3f} | |
 
 Some classes are rare. Of every {part} pictures at {large} alone the mIoU is {least:.2f} to {most:.2f}, {mean:.3f} on
-average, standard deviation {deviation:.3f}.
+average, standard deviation {deviation:.3f}: to compare with this table, take a hundred or more (`frames=100`).
 
 ```text
 segcam eval --engine demo --dataset {small_data}
