@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import standin_ort_cuda
-from cuda_shim import HostKernels, compiler, library
+from cuda_shim import HostKernels, library, need_compiler
 from cuda_shim.on_machine import put_kernels_on
 from plans import plan_of
 from standin_cuda import install
@@ -144,8 +144,7 @@ def test_sizes_are_the_promised_ones() -> None:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch, tensorrt_face: Any) -> SimpleNamespace:
     """A GPU with TensorRT and ONNX Runtime, whose kernels compute; plans are made at once."""
-    if compiler() is None:
-        pytest.skip("no C++ compiler")
+    need_compiler()
     import segcam.building
 
     machine = tensorrt_face.machine

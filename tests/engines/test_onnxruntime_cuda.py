@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import standin_ort_cuda
-from cuda_shim import HostKernels, compiler, library
+from cuda_shim import HostKernels, library, need_compiler
 from cuda_shim.on_machine import put_kernels_on
 from standin_cuda import Machine, install
 
@@ -264,8 +264,7 @@ def test_a_run_from_end_to_end(
     network: Path, machine: Machine, ort: standin_ort_cuda.OrtOnMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """segcam on the GPU names every pixel as on the CPU, through the kernels and with live overlays."""
-    if compiler() is None:
-        pytest.skip("no C++ compiler")
+    need_compiler()
     put_kernels_on(machine, HostKernels(library()))
     (tmp_path / "pictures").mkdir()
     for number in range(3):

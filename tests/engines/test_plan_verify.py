@@ -13,9 +13,10 @@ from onnx import TensorProto, numpy_helper
 from plan_builds import Build
 
 from segcam.engines.plan_options import Profile
-from segcam.engines.plan_verify import Proof, expected_outputs, refuse_wrong, verify_plan
+from segcam.engines.plan_verify import expected_outputs, refuse_wrong, verify_plan
 from segcam.errors import CudaError, EngineError
 from segcam.kernels.cuda.driver import Driver
+from segcam.onnx_tools.agreement import Agreement
 
 Pictures = list[np.ndarray[Any, Any]]
 
@@ -27,7 +28,7 @@ def pictures(*shape: int, dtype: Any = np.float32, count: int = 2) -> Pictures:
     return [random.standard_normal(shape).astype(dtype) for _ in range(count)]
 
 
-def checked(model: onnx.ModelProto, data: bytes, feeds: Pictures, driver: Driver) -> Proof:
+def checked(model: onnx.ModelProto, data: bytes, feeds: Pictures, driver: Driver) -> Agreement:
     return verify_plan(data, feeds, expected_outputs(model, feeds), driver, "noise")
 
 
@@ -83,13 +84,13 @@ def test_scores_that_are_not_finite_are_found(tensorrt_face: Any, build: Build, 
 
 
 def test_networks_without_a_clear_winner_are_not_refused() -> None:
-    ties = Proof(0.9, 0.01, 1.0, 0, 1, "noise")
+    ties = Agreement(0.9, 0.01, 1.0, 0, 1, "noise")
     refuse_wrong(ties, "fp16")
-    rough = Proof(0.999, 0.4, 1.0, 0, 1, "noise")
+    rough = Agreement(0.999, 0.4, 1.0, 0, 1, "noise")
     refuse_wrong(rough, "fp16")
     with pytest.raises(EngineError):
         refuse_wrong(replace(ties, largest_difference=0.4), "fp16")
-    labels = Proof(0.9, 0.0, 0.0, 0, 1, "noise")
+    labels = Agreement(0.9, 0.0, 0.0, 0, 1, "noise")
     with pytest.raises(EngineError):
         refuse_wrong(labels, "fp16")
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from cuda_shim import HostKernels, compiler, library
+from cuda_shim import HostKernels, library, need_compiler
 from numpy.typing import NDArray
 
 from segcam.frame import ColorMatrix, Frame, PixelFormat
@@ -60,6 +60,5 @@ def make_frame() -> MakeFrame:
 @pytest.fixture(scope="session")
 def kernels() -> HostKernels:
     """With sanitizers where the environment asks for them."""
-    if compiler() is None:
-        pytest.skip("no C++ compiler: apt install g++, or name one in CXX")
+    need_compiler()
     return HostKernels(library(sanitize=bool(os.environ.get("SEGCAM_SANITIZED_KERNELS"))))

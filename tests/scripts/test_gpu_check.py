@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import standin_ort_cuda
-from cuda_shim import HostKernels, compiler, library
+from cuda_shim import HostKernels, library, need_compiler
 from cuda_shim.on_machine import put_kernels_on
 from standin_cuda import Machine, install
 
@@ -50,8 +50,7 @@ def check(tmp_path: Path) -> Check:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """A GPU whose kernels compute; nothing of it is left over."""
-    if compiler() is None:
-        pytest.skip("no C++ compiler")
+    need_compiler()
     machine = install(monkeypatch)
     put_kernels_on(machine, HostKernels(library()))
     yield machine
@@ -136,8 +135,7 @@ def test_networks_through_onnxruntime(machine: Machine, check: Check, monkeypatc
 def test_networks_through_tensorrt(
     tensorrt_face: Any, check: Check, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if compiler() is None:
-        pytest.skip("no C++ compiler")
+    need_compiler()
     put_kernels_on(tensorrt_face.machine, HostKernels(library()))
     code, findings = check("tensorrt")
     assert code == 0, findings

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cuda_shim import compiler
+from cuda_shim import need_compiler
 from gpu_faces import TensorRtFace
 
 from segcam.controls import Controls
@@ -53,8 +53,7 @@ OnGpuOf = Callable[..., OnGpu]
 def on_gpu(tensorrt_face: TensorRtFace, monkeypatch: pytest.MonkeyPatch) -> Iterator[OnGpuOf]:
     """``on_gpu(plan, requests=0)``; at the end everything is closed, and nothing may be left on the GPU. With PyCUDA
     for TensorRT 10, with cuda-python, which has graphs, for 11."""
-    if compiler() is None:
-        pytest.skip("no C++ compiler: apt install g++, or name one in CXX")
+    need_compiler()
     opened: list[OnGpu] = []
 
     def make(plan: Path, requests: int = 0) -> OnGpu:

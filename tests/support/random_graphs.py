@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -16,11 +15,6 @@ _PIECES = (
     "Double", "Half", "Whole", "Constant", "Filled", "If", "If", "Loop", "Sizes", "Transpose", "Where", "Range",
     "CumSum",
 )  # fmt: skip
-
-# ONNX Runtime 1.18 lets a body write over tensors from around it that are read again, and ends the process in some
-# Loops; 1.23 has both right.
-if tuple(map(int, ort.__version__.split(".")[:2])) < (1, 23):
-    _PIECES = tuple(kind for kind in _PIECES if kind not in ("If", "Loop"))
 
 
 class _Maker:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from segcam.engines.plan import PlanEngine, show
 from segcam.engines.plan_options import PlanPrecision
 from segcam.engines.tensorrt_api import numpy_dtype
 from segcam.errors import EngineError
+from segcam.onnx_tools.agreement import Agreement
 from segcam.onnx_tools.check import runner
 from segcam.onnx_tools.rounding import rounded
 
@@ -33,23 +33,6 @@ _LEAST: dict[PlanPrecision, tuple[float, float]] = {
     "int8": (0.95, 1.0),
     "fp8": (0.95, 1.0),
 }
-
-
-@dataclass(frozen=True)
-class Proof:
-    """A plan's outputs beside those of its graph, over ``frames`` frames of ``source`` (words for people).
-
-    ``labels_equal``: share (0..1) of pixels whose highest-scoring class, or label, is the same. ``largest_difference``:
-    of scores, absolute, infinite where the plan's are not finite; ``spread``: standard deviation of the graph's scores;
-    both 0 for labels. ``nonfinite``: number of frames whose scores are not finite though the graph's are.
-    """
-
-    labels_equal: float
-    largest_difference: float
-    spread: float
-    nonfinite: int
-    frames: int
-    source: str
 
 
 def expected_outputs(model: onnx.ModelProto, feeds: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -71,11 +54,12 @@ def verify_plan(
     *,
     host_code: bool = False,
     channel_axis: int = 1,
-) -> Proof:
+) -> Agreement:
     """Load a plan, run it on ``feeds`` and compare with ``expected`` (of ``expected_outputs``, one for each).
 
     Each feed has the type and the rank of the plan's input and a shape that it takes; ``source`` says where they come
-    from. Raises EngineError where TensorRT cannot load or run it, or where shapes differ, and CudaError.
+    from. ``nonfinite`` counts frames here. Raises EngineError where TensorRT cannot load or run it, or where shapes
+    differ, and CudaError.
     """
     if not feeds:
         raise EngineError("no frames to run the plan on", "Give at least one.")
@@ -92,7 +76,7 @@ def verify_plan(
             )
     pairs = list(zip(expected, found, strict=True))
     finite = [one for one in expected if _is_float(one) and np.isfinite(one).all()]
-    return Proof(
+    return Agreement(
         labels_equal=float(
             np.mean([np.mean(_labels(one, channel_axis) == _labels(two, channel_axis)) for one, two in pairs])
         ),
@@ -120,7 +104,7 @@ def _is_float(array: NDArray[Any]) -> bool:
     return np.issubdtype(array.dtype, np.floating)
 
 
-def refuse_wrong(found: Proof, precision: PlanPrecision) -> None:
+def refuse_wrong(found: Agreement, precision: PlanPrecision) -> None:
     """Raise EngineError where ``verify_plan`` found another network than the one that was built."""
     labels, part = _LEAST[precision]
     off = found.largest_difference > part * found.spread or found.spread == 0

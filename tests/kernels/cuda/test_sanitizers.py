@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cuda_shim import compiler, library
+from cuda_shim import compiler, library, need_compiler
 
 HERE = Path(__file__).resolve().parent
 
@@ -34,8 +34,7 @@ print("done")
 @pytest.fixture(scope="module")
 def environment(repository: Path) -> dict[str, str]:
     """Python with the sanitizers' runtime, which has to be loaded before everything else."""
-    if compiler() is None:
-        pytest.skip("no C++ compiler: apt install g++, or name one in CXX")
+    need_compiler()
     runtimes = []
     for name in ("libasan.so", "libubsan.so"):
         said = subprocess.run([str(compiler()), f"-print-file-name={name}"], capture_output=True, text=True, check=True)

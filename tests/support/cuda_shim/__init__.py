@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 FOLDER = Path(__file__).resolve().parent
 SOURCES = FOLDER.parents[2] / "app" / "segcam" / "kernels" / "cuda"
@@ -28,6 +29,12 @@ SANITIZE = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=
 
 def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++"))
+
+
+def need_compiler() -> None:
+    """Skips the test where there is none."""
+    if compiler() is None:
+        pytest.skip("the kernels are compiled for the host, and there is no C++ compiler: apt install g++, or set CXX")
 
 
 @functools.cache
