@@ -180,8 +180,9 @@ def test_listing_and_pruning(capsys: pytest.CaptureFixture[str], monkeypatch: py
     capsys.readouterr()
     assert main(["build", "--list"]) == 0
     assert "engines has no plans" in capsys.readouterr().out
-    assert main(["build", "--list", "--output", "there"]) == 0
-    assert "x.onnx" in capsys.readouterr().out
+    for output in ("there", "there/x.onnx", "there/none.plan"):
+        assert main(["build", "--list", "--output", output]) == 0
+        assert "x.onnx" in capsys.readouterr().out
     assert main(["build", "--prune", "--dry-run"]) == 1
     assert "nothing is removed" in capsys.readouterr().err
 

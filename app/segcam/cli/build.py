@@ -218,5 +218,7 @@ def _look(given: argparse.Namespace, parser: argparse.ArgumentParser, job: str) 
     from segcam.building.options import FOLDER
 
     folder = Path(given.output) if given.output else FOLDER
+    if folder.suffix in (".plan", ".onnx") and not folder.is_dir():
+        folder = folder.parent
     print(listed(folder) if job == "list" else pruned(folder, dry_run=given.dry_run))
     return 0
