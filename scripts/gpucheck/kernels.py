@@ -98,14 +98,19 @@ def _preprocess(
 def _postprocess(
     driver: Driver, module: Module, stream: Stream, size: tuple[int, int], full: bool
 ) -> Iterator[tuple[str, bool]]:
-    cases: list[tuple[str, str, int, str, bool]] = [("float16", "nv12", 19, "blobs", False)]
+    cases: list[tuple[str, str, int, str, bool]] = [
+        ("float16", formats, 19, "blobs", False) for formats in ("nv12", "p010 to nv12")
+    ]
     if full:
         cases = [
-            (dtype, format, classes, scores, last)
+            (dtype, formats, classes, scores, last)
             for dtype in ("float32", "float16", "bfloat16")
-            for format, classes in (("nv12", 19), ("i420", 7), ("bgr24", 19))
+            for formats, classes in (
+                ("nv12", 19), ("i420", 7), ("bgr24", 19),
+                ("i420 to nv12", 19), ("p010 to nv12", 19), ("i420p10 to nv12", 7),
+            )
             for scores, last in (("blobs", False), ("odd", True), ("odd", False))
-        ]
+        ]  # fmt: skip
         cases += [(dtype, "nv12", 1, "ids", False) for dtype in ("int8", "uint8", "int32", "int64")]
     for number, case in enumerate(cases):
         yield f"{size} {case}", _one_postprocess(driver, module, stream, size, case, number, 1 if full else 2)
@@ -119,7 +124,7 @@ def _one_postprocess(
     from segcam.kernels.cuda.picture import PictureKind
     from segcam.kernels.cuda.postprocess import COUNTS_BYTES, Grid, Postprocess, PostprocessPlan, color_table
 
-    dtype, format, classes, scores, last = case
+    dtype, formats, classes, scores, last = case
     coarse = tuple(max(1, n // (stride * (2 + 3 * (seed % 3)))) for n in size)
     random = np.random.default_rng(seed)
     if scores == "ids":
@@ -142,9 +147,11 @@ def _one_postprocess(
         mode = "align_corners" if seed % 4 == 3 else "half_pixel"
         y, x = (taps(n, m, resize_axis(n, m, mode)) for n, m in zip(size, coarse, strict=True))  # type: ignore[arg-type]
         plan = PostprocessPlan(grid, y, x)
-    kind = PictureKind(format, *size, "bt709", seed % 2 == 0)
+    kinds = [PictureKind(format, *size, "bt709", seed // 2 % 2 == 0) for format in formats.split(" to ")]
+    kind, painted_kind = kinds[0], kinds[-1]
     source = Picture.random(kind, seed, gap=seed % 2)
-    target = Picture(source.layout, np.full(source.layout.end, 0x5A, np.uint8))
+    target = Picture.random(painted_kind, seed, gap=seed % 2)
+    target.block[:] = 0x5A
     colors = random.integers(0, 256, (256, 3), np.uint8)
     table = color_table(kind.colors, colors, np.where(np.arange(256) % 5 == 0, 0.0, 0.6), mask_only=seed % 3 == 2)
     with ExitStack() as held:
@@ -167,6 +174,6 @@ def _one_postprocess(
         driver.download(target.block, painted.address, stream)
         stream.synchronize()
     want, want_counts = reference.class_map(meant, y, x)
-    overlay = reference.overlay(kind, source.planes, want, table)
+    overlay = reference.overlay(kind, source.planes, want, table, painted_kind)
     same = all(np.array_equal(a, b) for a, b in zip(target.planes, overlay, strict=True))
     return same and np.array_equal(got, want) and np.array_equal(got_counts, want_counts)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from av import VideoFrame
 from cuda_shim import HostKernels
 from cuda_shim.memory import HostPicture, Memory, Rows
 from hypothesis import example, given, settings
@@ -16,8 +18,9 @@ from odd_scores import SCORE_KINDS, make_scores
 from segcam.geometry import AxisMap, Taps, Upsample, nearest, resize_axis, taps
 from segcam.kernels.cpu.labels import LabelMapper
 from segcam.kernels.cuda import reference
-from segcam.kernels.cuda.picture import BLOCK, DevicePicture, PictureKind
+from segcam.kernels.cuda.picture import BLOCK, DevicePicture, PictureKind, overlay_kinds
 from segcam.kernels.cuda.postprocess import COUNTS_BYTES, Grid, PostprocessPlan, color_table
+from segcam.sources.planes import to_picture
 
 GRID_SIZES = st.sampled_from([1, 2, 3, 5, 8, 13, 17])
 #: 1, odd, prime, more than a thread's and a tile's share.
@@ -170,8 +173,18 @@ def tables(classes: int, kind: PictureKind, alpha: float, mask_only: bool, seed:
     return color_table(kind.colors, colors, opacity, mask_only=mask_only)
 
 
-@pytest.mark.parametrize("format", ["nv12", "i420", "bgr24"])
-@pytest.mark.parametrize("aligned", [False, True])
+#: Formats of source and overlay, and what the source's rows lie at multiples of. At the last, four samples go at once.
+OVERLAYS = [
+    (source, into, align)
+    for source, into, aligns in (
+        ("nv12", "nv12", (1, 4)), ("i420", "i420", (1, 4)), ("bgr24", "bgr24", (1, 4)),
+        ("i420", "nv12", (1, 4)), ("p010", "nv12", (1, 4, 8)), ("i420p10", "nv12", (1, 4, 8)),
+    )
+    for align in aligns
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("format", "into", "align"), OVERLAYS)
 @settings(max_examples=60)
 @given(
     SIZES, SIZES, st.sampled_from(["bt601", "bt709", "bt2020"]), st.booleans(),
@@ -183,33 +196,64 @@ def tables(classes: int, kind: PictureKind, alpha: float, mask_only: bool, seed:
     33, 140, "bt601", False, "noise", 19, 5, 8, (4,) * 3, (4,) * 3, (8,) * 3, (0,) * 3, 0.5, False, False, 1
 )  # fmt: skip
 def test_overlay(
-    kernels: HostKernels, format: Any, aligned: bool, height: int, width: int, matrix: Any, full_range: bool,
+    kernels: HostKernels, format: Any, into: Any, align: int, height: int, width: int, matrix: Any, full_range: bool,
     scores_kind: str, classes: int, grid_h: int, grid_w: int, pads: tuple[int, ...], offsets: tuple[int, ...],
     out_pads: tuple[int, ...], out_offsets: tuple[int, ...], alpha: float, mask_only: bool, backwards: bool,
     seed: int,
 ) -> None:  # fmt: skip
-    """``aligned``: four bytes go at once, but for the picture's edges."""
-    kind = PictureKind(format, height, width, matrix, full_range)
-    align = 4 if aligned else 1
+    kind, painted = (PictureKind(name, height, width, matrix, full_range) for name in (format, into))
     source = HostPicture(kind, pads, offsets, align=align).fill(seed)
-    target = HostPicture(kind, out_pads, out_offsets, align=align)
+    target = HostPicture(painted, out_pads, out_offsets, align=min(align, 4))
+    assert align < 4 * kind.sample_bytes or (source.device.wide and target.device.wide)
     scores = make_scores(scores_kind, classes, grid_h, grid_w, seed)
     y, x = taps(kind.height, grid_h, resize_axis(kind.height, grid_h)), taps(kind.width, grid_w, AxisMap(0.3, -2.0))
     plan = PostprocessPlan(Grid.nchw("float32", *scores.shape), y, x)
     table = tables(classes, kind, alpha, mask_only, seed)
     before = source.arrays()
-    pitch = -width % align
+    pitch = -width % min(align, 4)
     labels, counts = run(
         kernels, plan, scores, pitch=pitch, backwards=backwards, table=table, source=source, target=target
     )
     want_labels, want_counts = reference.class_map(scores, y, x)
     np.testing.assert_array_equal(labels, want_labels)
     np.testing.assert_array_equal(counts, want_counts)
-    for got, want in zip(target.arrays(), reference.overlay(kind, before, labels, table), strict=True):
+    for got, want in zip(target.arrays(), reference.overlay(kind, before, labels, table, painted), strict=True):
         np.testing.assert_array_equal(got, want)
     for old, new in zip(before, source.arrays(), strict=True):
         np.testing.assert_array_equal(old, new)
     assert all(plane.padding_is_untouched() for plane in target.planes)
+
+
+@pytest.mark.parametrize("format", ["p010", "i420p10"])
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize("wide", [False, True])
+def test_ten_bits_become_eight_as_on_the_processor(
+    kernels: HostKernels, format: Any, full_range: bool, wide: bool
+) -> None:
+    """Every value of ten bits, in every plane: what isn't painted over is what the sources make of such a picture."""
+    kind = PictureKind(format, 64, 64, "bt709", full_range)
+    random = np.random.default_rng(4)
+    planes = [random.permutation(np.arange(count, dtype=np.uint16) % 1024) for count in (4096, 1024, 1024)]
+    planes = [plane.reshape(64 if plane.size == 4096 else 32, -1) for plane in planes]
+    frame = VideoFrame(64, 64, "yuv420p10le")
+    for whole, plane in zip(frame.planes, planes, strict=True):
+        rows = np.frombuffer(whole, "<u2").reshape(-1, whole.line_size // 2)
+        rows[: plane.shape[0], : plane.shape[1]] = plane
+    frame.colorspace, frame.color_range = 1, 2 if full_range else 1
+    picture = to_picture(frame)
+    assert (picture.format, picture.full_range) == ("i420", full_range)
+    laid = planes if format == "i420p10" else [planes[0] << 6, np.stack(planes[1:], axis=-1) << 6]
+    source = HostPicture(kind, (0,) * 3 if wide else (1,) * 3, (0,) * 3)
+    target = HostPicture(PictureKind("nv12", 64, 64, "bt709", full_range), (0,) * 3, (0,) * 3)
+    for rows, plane in zip(source.planes, laid, strict=True):
+        rows.array[:] = np.ascontiguousarray(plane, "<u2").reshape(rows.rows, -1).view(np.uint8)
+    assert source.device.wide == wide and target.device.wide
+    scores = make_scores("smooth", 19, 8, 8, 1)
+    plan = PostprocessPlan(Grid.nchw("float32", *scores.shape), *(taps(64, 8, resize_axis(64, 8)),) * 2)
+    run(kernels, plan, scores, table=tables(19, kind, 0.0, False, 1), source=source, target=target)
+    luma, chroma = target.arrays()
+    for got, want in zip((luma, chroma[..., 0], chroma[..., 1]), picture.planes, strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 def test_what_is_not_asked_for_is_not_written(kernels: HostKernels) -> None:
@@ -261,6 +305,47 @@ def test_what_does_not_fit_together_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot be painted"):
         half = DevicePicture(small, (0, 4096), (64, 64))
         plan.arguments(0, 0, overlay=half, source=half, colors=256)
-    fine = DevicePicture(PictureKind("p010", 32, 64), (0, 8192), (128, 128))
-    with pytest.raises(ValueError, match="8 bits"):
-        plan.arguments(0, 0, overlay=fine, source=fine, colors=256)
+
+
+@pytest.mark.parametrize(
+    ("format", "units"),
+    [("nv12", (4, 4)), ("i420", (4, 2, 2)), ("bgr24", (4,)), ("p010", (8, 8)), ("i420p10", (8, 4, 4))],
+)
+def test_where_four_samples_go_at_once(format: Any, units: tuple[int, ...]) -> None:
+    """Each plane has its unit, in its address and its pitch."""
+    kind = PictureKind(format, 4, 16)
+    planes = range(len(units))
+    assert DevicePicture(kind, units, tuple(64 + unit for unit in units)).wide
+    for changed in planes:
+        # Half a unit is less than four samples, and still whole samples or pairs of them.
+        off = [units[i] // 2 if i == changed else 0 for i in planes]
+        assert not DevicePicture(kind, tuple(off), (64,) * len(units)).wide
+        assert not DevicePicture(kind, (0,) * len(units), tuple(64 + n for n in off)).wide
+
+
+def test_kinds_of_source_and_overlay() -> None:
+    """Equal ones of 8 bits, and NV12 of any 4:2:0 source; the same size, matrix and range."""
+    formats: tuple[Any, ...] = ("nv12", "i420", "bgr24", "p010", "i420p10")
+    kinds = [
+        PictureKind(format, height, width, matrix, full_range)
+        for format in formats
+        for height, width, matrix, full_range in (
+            (32, 64, "bt709", False), (32, 63, "bt709", False), (31, 64, "bt709", False), (32, 64, "bt601", False),
+            (32, 64, "bt709", True),
+        )
+    ]  # fmt: skip
+    into = {"nv12": ["nv12"], "i420": ["i420", "nv12"], "bgr24": ["bgr24"], "p010": ["nv12"], "i420p10": ["nv12"]}
+    y, x = taps(32, 4, resize_axis(32, 4)), taps(64, 8, resize_axis(64, 8))
+    plan = PostprocessPlan(Grid.nchw("float16", 19, 4, 8), y, x)
+    for format in formats:
+        source = PictureKind(format, 32, 64)
+        assert [kind.format for kind in overlay_kinds(source)] == into[format]
+        for kind in kinds:
+            pictures = [DevicePicture(k, (0,) * len(k.rows), (256,) * len(k.rows)) for k in (source, kind)]
+            if kind.format in into[format] and kind == replace(source, format=kind.format):
+                plan.arguments(0, 0, source=pictures[0], overlay=pictures[1], colors=256)
+                continue
+            with pytest.raises(ValueError, match="is not painted into"):
+                plan.arguments(0, 0, source=pictures[0], overlay=pictures[1], colors=256)
+            with pytest.raises(ValueError, match="is not painted into"):
+                reference.overlay(source, (), np.zeros((32, 64), np.uint8), np.zeros((256, 4), np.int32), kind)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segcam.frame import ColorMatrix, PixelFormat
+from segcam.frame import ColorMatrix
 from segcam.geometry import Taps
 from segcam.kernels.cuda.driver import DeviceMemory, Driver, Stream
 
@@ -95,6 +95,13 @@ class DevicePicture:
             a % unit == 0 and p % unit == 0 for a, p, unit in zip(self.addresses, self.pitches, units, strict=False)
         )
 
+    @property
+    def wide(self) -> bool:
+        """Whether four luma samples, and the chroma samples that lie beside them in a plane, are one access each."""
+        sample = self.kind.sample_bytes
+        chroma = (4 if len(self.addresses) == 2 else 2) * sample
+        return self.aligned(4 * sample, chroma, chroma)
+
 
 def tap_table(taps: Taps) -> NDArray[Any]:
     """(n,) of ``TAP``."""
@@ -136,8 +143,7 @@ class Tables:
         return memory
 
 
-def as_pixel_format(format: DeviceFormat) -> PixelFormat:
-    """The format of 8-bit pictures that kernels write. Raises ValueError for those of 10 bits."""
-    if format == "i420" or format == "nv12" or format == "bgr24":
-        return format
-    raise ValueError(f"overlays are written in 8 bits, not into {format}")
+def overlay_kinds(source: PictureKind) -> tuple[PictureKind, ...]:
+    """What the kernels write overlays of such pictures as, always 8 bits: the same kind, and NV12 of all 4:2:0."""
+    same = (source,) if source.bits == 8 else ()
+    return same if source.format in ("nv12", "bgr24") else (*same, replace(source, format="nv12"))

@@ -15,7 +15,7 @@ from segcam.kernels.cuda.picture import (
     BLOCK,
     DevicePicture,
     Tables,
-    as_pixel_format,
+    overlay_kinds,
     point_table,
     tap_table,
 )
@@ -31,7 +31,10 @@ COUNTS_BYTES = 1024
 TILE_ROWS, TILE_COLS, TILE_POINTS = 16, 128, 2304
 
 _DIRECT, _WIDE = 1, 2
-_FORMATS = {"nv12": 1, "i420": 2, "bgr24": 3}
+_FORMATS = {"nv12": 1, "i420": 2, "bgr24": 3, "p010": 4, "i420p10": 5}
+
+#: What makes eight bits of a sample of ten, with 22 fractional bits: limited range is a shift, full range ends at 255.
+_TEN_TO_EIGHT = {False: 1 << 20, True: round(255 / 1023 * (1 << 22))}
 
 
 @dataclass(frozen=True)
@@ -107,21 +110,24 @@ class PostprocessPlan:
         """The kernel's parameters. All addresses are the device's; what is 0 or None is not written.
 
         ``labels`` (H, W) uint8, its rows ``labels_pitch`` bytes apart (0: packed). ``counts`` (256,) uint32, added to.
-        ``overlay`` gets ``source`` with the ``colors`` (``color_table``) blended in: other memory, the same kind, and
-        that of the class map's size. Raises ValueError where they don't fit together.
+        ``overlay`` gets ``source`` with the ``colors`` (``color_table``) blended in: other memory, the same kind or
+        NV12 of a 4:2:0 source (``overlay_kinds``), and that of the class map's size. Samples of ten bits are rounded to
+        eight first, as ``sources.planes`` does it. Raises ValueError where they don't fit together.
         """
         grid, pitch = self.grid_in, labels_pitch or self.width
         wide = labels % 4 == 0 and (not labels or pitch % 4 == 0)
-        code = 0
+        formats, scale = (0, 0), 0
         planes = [(0, 0)] * 6
         if overlay is not None:
-            if source is None or source.kind != overlay.kind or not colors or colors % 16:
+            if source is None or not colors or colors % 16:
                 raise ValueError(f"an overlay needs its picture and colours: {source}, {overlay}, {colors:#x}")
+            if overlay.kind not in overlay_kinds(source.kind):
+                raise ValueError(f"overlays have 8 bits and {source.kind} is not painted into {overlay.kind}")
             if (overlay.kind.height, overlay.kind.width) != (self.height, self.width):
                 raise ValueError(f"a class map of {(self.height, self.width)} cannot be painted into {overlay.kind}")
-            code = _FORMATS[as_pixel_format(overlay.kind.format)]
-            chroma = 4 if overlay.kind.format == "nv12" else 2
-            wide = wide and source.aligned(4, chroma, chroma) and overlay.aligned(4, chroma, chroma)
+            formats = _FORMATS[source.kind.format], _FORMATS[overlay.kind.format]
+            scale = _TEN_TO_EIGHT[source.kind.full_range]
+            wide = wide and source.wide and overlay.wide
             planes = [source.plane(i) for i in range(3)] + [overlay.plane(i) for i in range(3)]
         return (
             scores,
@@ -136,7 +142,8 @@ class PostprocessPlan:
             labels,
             np.int32(pitch),
             counts,
-            np.int32(code),
+            *(np.int32(code) for code in formats),
+            np.uint32(scale),
             colors,
             *(address for address, _ in planes[:3]),
             *(np.int32(pitch) for _, pitch in planes[:3]),

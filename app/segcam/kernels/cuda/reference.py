@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segcam.geometry import AxisMap, Fit, Taps
-from segcam.kernels.cuda.picture import PictureKind
+from segcam.kernels.cuda.picture import PictureKind, overlay_kinds
 from segcam.kernels.reference import (
     blend_chroma,
     blend_plane,
@@ -81,16 +81,37 @@ def class_map(
     return labels, count_classes(labels, 256)
 
 
+def eight_bits(kind: PictureKind, plane: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.uint8]:
+    """Samples of a picture of this kind in 8 bits: those of 10 rounded to nearest, ties to even (``sources.planes``).
+
+    Limited range is a shift (16 is 64 in ten bits), full range maps the highest value to 255.
+    """
+    if kind.bits == 8:
+        return plane.astype(np.uint8)
+    ten = (plane >> (6 if kind.format == "p010" else 0)).astype(np.float64)
+    return np.minimum(np.rint(ten * (255 / 1023) if kind.full_range else ten / 4), 255).astype(np.uint8)
+
+
 def overlay(
-    kind: PictureKind, planes: _Planes, labels: NDArray[np.uint8], colors: NDArray[np.int32]
+    kind: PictureKind,
+    planes: _Planes,
+    labels: NDArray[np.uint8],
+    colors: NDArray[np.int32],
+    into: PictureKind | None = None,
 ) -> tuple[NDArray[np.uint8], ...]:
-    """``planes`` (uint8) with the table ``colors`` (``postprocess.color_table``) of each pixel's class blended in."""
+    """``planes`` with the table ``colors`` (``postprocess.color_table``) of each pixel's class blended in.
+
+    Planes are shaped as in ``frame.Frame``, those of the result as ``into`` says, which is one of
+    ``picture.overlay_kinds`` and the picture's own ``kind`` by default; else ValueError.
+    """
+    into = into or kind
+    if into not in overlay_kinds(kind):
+        raise ValueError(f"{kind} is not painted into {into}")
     keep, adds = colors[:, 0], [colors[:, i] for i in (1, 2, 3)]
-    first = planes[0].astype(np.uint8)
+    first, *rest = (eight_bits(kind, plane) for plane in planes)
     if kind.format == "bgr24":
         return (np.stack([blend_plane(first[..., i], labels, keep, add) for i, add in enumerate(adds)], axis=-1),)
+    pair = [rest[0][..., 0], rest[0][..., 1]] if len(rest) == 1 else rest
+    chroma = [blend_chroma(plane, labels, keep, add) for plane, add in zip(pair, adds[1:], strict=True)]
     luma = blend_plane(first, labels, keep, adds[0])
-    if kind.format == "nv12":
-        pair = [blend_chroma(planes[1][..., i].astype(np.uint8), labels, keep, adds[1 + i]) for i in (0, 1)]
-        return luma, np.stack(pair, axis=-1)
-    return luma, *(blend_chroma(planes[i].astype(np.uint8), labels, keep, adds[i]) for i in (1, 2))
+    return (luma, np.stack(chroma, axis=-1)) if into.format == "nv12" else (luma, *chroma)
