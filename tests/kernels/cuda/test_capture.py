@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from standin_cuda import Machine
+from standin_cuda import Machine, install
 
 from segcam.errors import CudaError
 from segcam.kernels.cuda.driver import Driver, open_driver
@@ -122,11 +122,21 @@ def test_other_threads_may_allocate_meanwhile(inside: Driver) -> None:
     stream.synchronize()
 
 
-def test_pycuda_has_no_graphs(machine: Machine) -> None:
+def test_pycuda_alone_has_no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, ("pycuda",))
     driver = open_driver("pycuda")
+    assert not driver.has_graphs
     with driver.current():
         stream = driver.stream()
         with pytest.raises(CudaError, match="pycuda has no CUDA graphs") as caught, driver.capture(stream):
             pass
         assert "cuda-bindings" in caught.value.hint
+    driver.close()
+
+
+def test_a_cuda_python_that_does_not_fit_the_driver_gives_pycuda_no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = install(monkeypatch)
+    machine.lacking.add("cuDriverGetVersion")
+    driver = open_driver("pycuda")
+    assert (driver.name, driver.has_graphs) == ("pycuda", False)
     driver.close()

@@ -334,7 +334,9 @@ def test_every_call_may_fail_and_nothing_is_left(monkeypatch: pytest.MonkeyPatch
                 errors = life(kind)
                 gc.collect()
             where = f"{name}, call {at} of {count}"
-            assert errors or (kind == "pycuda" and name in SILENT), where
+            # Where cuda-python cannot be started beside PyCUDA there are no graphs, and nothing more.
+            beside = kind == "pycuda" and (name, at) in (("cuInit", 2), ("cuDriverGetVersion", 1))
+            assert errors or beside or (kind == "pycuda" and name in SILENT), where
             for code, message, hint in errors[:1]:
                 assert code == "CUDA_ERROR_UNKNOWN" and "unknown error" in message and hint, where
             left = {key for key, value in machine.leftovers().items() if value}

@@ -98,7 +98,13 @@ def _answering(machine: Machine, function: Callable[..., Any]) -> Callable[..., 
             raise RuntimeError("Failed to dlopen libcuda.so.1")
         try:
             if function.__name__ not in ("cuGetErrorName", "cuGetErrorString"):
-                machine.called(function.__name__, *args)
+                try:
+                    machine.called(function.__name__, *args)
+                except Refused:
+                    if function.__name__ == "cuStreamEndCapture":
+                        # A capture is over also where its end fails.
+                        machine.streams.drop_capture(int(args[0]))
+                    raise
             if function.__name__ in machine.lacking:
                 raise RuntimeError(f'Function "{function.__name__}" not found')
             with machine.lock:

@@ -303,14 +303,19 @@ class Streams:
             raise Refused("CUDA_ERROR_STREAM_CAPTURE_UNMATCHED")
         if capture.mode != RELAXED and capture.thread != threading.get_ident():
             raise Refused("CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD")
-        for other in self.streams.values():
-            if other.capture is capture:
-                other.capture = None
+        self.drop_capture(handle)
         if capture.invalid:
             raise Refused("CUDA_ERROR_STREAM_CAPTURE_INVALIDATED")
         if not capture.streams <= capture.joined:
             raise Refused("CUDA_ERROR_STREAM_CAPTURE_UNJOINED")
         return self._keep(Graph(capture.nodes, stream.context))
+
+    def drop_capture(self, handle: int) -> None:
+        """What was captured on that stream, and on those that joined, is forgotten."""
+        capture = self.stream(handle).capture
+        for other in self.streams.values():
+            if other.capture is capture:
+                other.capture = None
 
     def refuse_capture(self, handle: int) -> None:
         """Copies of pageable memory: refused, though newer drivers take some of them."""

@@ -110,7 +110,8 @@ def open_driver(kind: Kind = "auto", device: int = 0, warn: Callable[[str], None
 class Driver:
     """A GPU through one of the two libraries. Made by ``open_driver``; thread-safe under the rules above.
 
-    ``name`` is "pycuda" or "cuda-python"; ``has_graphs`` says whether ``capture`` works (cuda-python only).
+    ``name`` is "pycuda" or "cuda-python"; ``has_graphs`` says whether ``capture`` works: with cuda-python, and with
+    PyCUDA where cuda-python is installed beside it.
     """
 
     def __init__(self, api: Api) -> None:
@@ -344,7 +345,7 @@ class Driver:
         """
         self.require("a capture")
         if not self.has_graphs:
-            raise CudaError(f"{self.name} has no CUDA graphs", f"Use cuda-python: {INSTALL}")
+            raise CudaError(f"{self.name} has no CUDA graphs by itself", f"Install cuda-python beside it: {INSTALL}")
         capture = Capture()
         self.api.capture_begin(stream.raw)
         try:

@@ -3,7 +3,8 @@
 PyCUDA wraps the driver's handles in objects that remember the ``Context`` object that they were made in, and through it
 a thread. They are freed when the last reference goes: in any thread if that very object is current there; if not, only
 in the thread that retained it, and elsewhere with a UserWarning and a leak. Hence everything is freed explicitly here,
-with the context current. PyCUDA has no CUDA graphs.
+with the context current. PyCUDA has no CUDA graphs: they are cuda-python's, where that is installed as well. A stream
+is the same handle to both, and the primary context the same context.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from segcam.errors import CudaError, MissingDependencyError
 from segcam.kernels.cuda.api import INSTALL, NO_DRIVER_HINT, DeviceInfo, megabytes, refusal
+from segcam.kernels.cuda.cuda_python_calls import CudaPythonCalls
 
 _INSTALL_PYCUDA = f"pip install pycuda (compiles; needs the CUDA toolkit), or instead: {INSTALL}"
 #: CUstream_flags; PyCUDA has no names for them.
@@ -38,7 +40,6 @@ class PyCudaApi:
     """See ``api.Api``. Making one initialises the driver and retains the primary context of GPU ``index``."""
 
     name = "pycuda"
-    has_graphs = False
 
     def __init__(self, index: int) -> None:
         try:
@@ -68,6 +69,8 @@ class PyCudaApi:
             )
         with self._telling("opening the GPU"):
             self._context: Any = device.retain_primary_context()
+        self._graphs = _cuda_python()
+        self.has_graphs = self._graphs is not None
 
     @contextlib.contextmanager
     def _telling(self, what: str) -> Iterator[None]:
@@ -214,26 +217,36 @@ class PyCudaApi:
             function.it(*map(_packable, arguments), grid=grid, block=block, stream=stream.it, shared=shared_bytes)
 
     def capture_begin(self, stream: Any) -> None:
-        raise _no_graphs()
+        self._calls.capture_begin(self._calls.stream_of(int(stream.it.handle)))
 
     def capture_end(self, stream: Any) -> Any:
-        raise _no_graphs()
+        return self._calls.capture_end(self._calls.stream_of(int(stream.it.handle)))
 
     def graph_instantiate(self, graph: Any) -> Any:
-        raise _no_graphs()
+        return self._calls.graph_instantiate(graph)
 
     def graph_free(self, graph: Any) -> None:
-        raise _no_graphs()
+        self._calls.graph_free(graph)
 
     def graph_launch(self, executable: Any, stream: Any) -> None:
-        raise _no_graphs()
+        self._calls.graph_launch(executable, self._calls.stream_of(int(stream.it.handle)))
 
     def executable_free(self, executable: Any) -> None:
-        raise _no_graphs()
+        self._calls.executable_free(executable)
+
+    @property
+    def _calls(self) -> CudaPythonCalls:
+        if self._graphs is None:
+            raise CudaError("PyCUDA has no CUDA graphs", f"Install cuda-python beside it: {INSTALL}")
+        return self._graphs
 
 
-def _no_graphs() -> CudaError:
-    return CudaError("PyCUDA has no CUDA graphs", f"Use cuda-python: {INSTALL}")
+def _cuda_python() -> CudaPythonCalls | None:
+    """For graphs, where it is installed as well and fits the driver."""
+    try:
+        return CudaPythonCalls()
+    except (MissingDependencyError, CudaError):
+        return None
 
 
 def _packable(argument: np.generic) -> np.generic:
