@@ -138,8 +138,8 @@ class Segmentation:
 
     ``labels`` is (H, W) uint8 at frame size: the index into ``classes`` of each pixel; (0, 0) where nobody asked for
     it and it stayed on the GPU. ``overlay`` is a Frame in the input's own pixel format with the class colours blended
-    in, or None when no sink asked for it. ``counts`` is (classes,) int64, pixels per class. ``timings_ms`` names each
-    stage.
+    in, or None when no sink asked for it; on the GPU, in NV12 and complete, where sinks take it from there. ``counts``
+    is (classes,) int64, pixels per class. ``timings_ms`` names each stage.
     """
 
     frame: Frame

@@ -179,13 +179,15 @@ class Network:
         *,
         labels: bool = True,
         overlay: bool = True,
+        resident: bool = False,
         label_size: LabelSize = "frame",
         depth: int = 0,
         graphs: bool = True,
     ) -> Segmenter:
         """A segmenter on this network; only one may have frames in flight at a time. It is closed with the network.
 
-        Without ``labels`` its segmentations may lack the class map. ``graphs`` False: no CUDA graphs.
+        Without ``labels`` its segmentations may lack the class map. ``resident``: overlays stay on the GPU, if it is
+        there that they are made. ``graphs`` False: no CUDA graphs.
         """
         from segcam.engines.device import DeviceEngine
         from segcam.legend import Legend
@@ -199,8 +201,8 @@ class Network:
 
             made = CudaSegmenter(
                 self.engine, self.kernels, self.classes, self.controls, labels=labels, overlay=overlay,
-                mask_only=self.settings.mask_only, decorate=legend, label_size=label_size, depth=depth, graphs=graphs,
-                warn=self.warn,
+                resident=resident, mask_only=self.settings.mask_only, decorate=legend, label_size=label_size,
+                depth=depth, graphs=graphs, warn=self.warn,
             )  # fmt: skip
         else:
             from segcam.segmenters.cpu import CpuSegmenter

@@ -184,7 +184,7 @@ def test_a_cuda_library_says_whether_it_opens_the_gpu(monkeypatch: pytest.Monkey
 
 
 def test_video_on_the_gpu_has_rows_where_there_is_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    from segcam.sinks import encoder
+    from segcam.sinks import device_pictures, encoder
     from segcam.sources import nvdec
 
     libraries = {"libcuda.so.1", "libnvcuvid.so.1"}
@@ -199,6 +199,10 @@ def test_video_on_the_gpu_has_rows_where_there_is_a_driver(monkeypatch: pytest.M
     monkeypatch.setattr(encoder, "nvenc_problem", lambda *_: None)
     found = {check.name: check for check in look("PyAV")}
     assert found["NVDEC"].state == found["NVENC"].state == "ok"
+    for why, words in (("", "from the GPU's memory too"), ("an old PyAV", "from host memory only: an old PyAV")):
+        monkeypatch.setattr(device_pictures, "why_not", lambda why=why: why)
+        (row,) = (check for check in look("PyAV") if check.name == "NVENC")
+        assert row.state == "ok" and words in row.found
     libraries.clear()
     assert not {"NVDEC", "NVENC"} & {check.name for check in look("PyAV")}
 

@@ -51,15 +51,17 @@ OnGpuOf = Callable[..., OnGpu]
 
 @pytest.fixture
 def on_gpu(tensorrt_face: TensorRtFace, monkeypatch: pytest.MonkeyPatch) -> Iterator[OnGpuOf]:
-    """``on_gpu(plan, requests=0)``; at the end everything is closed, and nothing may be left on the GPU. With PyCUDA
-    for TensorRT 10, with cuda-python, which has graphs, for 11."""
+    """``on_gpu(plan, requests=0, both=False)``; at the end everything is closed, and nothing may be left on the GPU.
+
+    With PyCUDA for TensorRT 10, with cuda-python, which has graphs, for 11; ``both``: PyCUDA, and graphs by the other.
+    """
     need_compiler()
     opened: list[OnGpu] = []
 
-    def make(plan: Path, requests: int = 0) -> OnGpu:
-        if tensorrt_face.version >= (11,):
-            for module in ("pycuda", "pycuda.driver"):
-                monkeypatch.setitem(sys.modules, module, None)
+    def make(plan: Path, requests: int = 0, both: bool = False) -> OnGpu:
+        missing = ("pycuda", "pycuda.driver") if tensorrt_face.version >= (11,) else ("cuda", "cuda.bindings")
+        for module in () if both else missing:
+            monkeypatch.setitem(sys.modules, module, None)
         warnings: list[str] = []
         engine = TensorRtEngine(plan, EngineOptions(requests=requests), warnings.append)
         engine.activate()

@@ -201,5 +201,5 @@ def test_stages_are_timed_and_named(tensorrt_face: Any, brightest: Brightest, on
     assert segmenter.graphs_used == (tensorrt_face.version >= (11,))
     if segmenter.graphs_used:
         whole = [index for index, one in enumerate(found) if list(one.timings_ms) == ["decode", "gpu", "host"]]
-        assert len(whole) == 80 - 2 * (1 + 40 // 16)
+        assert len(whole) == 80 - 2 * (40 // 8)
         assert all(list(one.timings_ms) == parts for i, one in enumerate(found) if i not in whole)

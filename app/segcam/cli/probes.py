@@ -133,6 +133,7 @@ def _av(module: Any) -> list[Check]:
 
 def _gpu_video() -> list[Check]:
     """Whether videos can be decoded and encoded on the GPU; nothing where there is no driver, hence no GPU to use."""
+    from segcam.sinks import device_pictures
     from segcam.sinks.encoder import Encoder, nvenc_problem
     from segcam.sources import nvdec
 
@@ -144,10 +145,10 @@ def _gpu_video() -> list[Check]:
     else:
         decoder = Check("NVDEC", "optional", missing[0], f"{missing[1]}. Until then the CPU decodes.")
     problem = nvenc_problem(Encoder("h264_nvenc", 23, "superfast"), (2048, 1024))
-    encoder = (
-        Check("NVENC", "optional", problem, "None needed: x264 encodes.") if problem else Check("NVENC", "ok", "yes")
-    )
-    return [decoder, encoder]
+    if problem:
+        return [decoder, Check("NVENC", "optional", problem, "None needed: x264 encodes.")]
+    why = device_pictures.why_not()
+    return [decoder, Check("NVENC", "ok", f"from host memory only: {why}" if why else "yes, from the GPU's memory too")]
 
 
 def _cv2(module: Any) -> list[Check]:

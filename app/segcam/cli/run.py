@@ -138,7 +138,7 @@ class Run:
             hud=settings.hud,
             pace=len(self.outputs) == 1,
             encode=cast(Encode, settings.encode),
-            gpu=None if network.gpu is None else network.gpu.device.index,
+            gpu=network.gpu,
         )
         sinks = [*(make_sink(name, options, network.controls, warn) for name in self.outputs), *self.more]
         stream = StreamInfo(
@@ -153,9 +153,11 @@ class Run:
                 sink.open(stream, stats)
                 opened.append(sink)
             depth = max(1, network.engine.info.requests - 1) if policy == "newest" else 0
+            painted = [sink for sink in sinks if sink.needs_overlay]
             segmenter = network.segmenter(
                 labels=any(sink.needs_labels for sink in sinks),
-                overlay=any(sink.needs_overlay for sink in sinks),
+                overlay=bool(painted),
+                resident=all(getattr(sink, "takes_device_overlays", False) for sink in painted),
                 depth=depth,
             )
             before = self._network_rate() if settings.benchmark else None

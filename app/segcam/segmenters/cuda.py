@@ -28,11 +28,12 @@ from segcam.frame import Frame, Segmentation
 from segcam.kernels.cuda.picture import PictureKind
 from segcam.kernels.cuda.postprocess import color_table
 from segcam.segmenters.cuda_slot import STAGES, Slot
-from segcam.segmenters.cuda_work import COLORS_BYTES, Kernels, Work, kind_of
+from segcam.segmenters.cuda_work import COLORS_BYTES, Kernels, Work, kind_of, must_come_down
 from segcam.segmenters.reading import Decorate, LabelSize, Legends, Spare, class_colors
+from segcam.segmenters.surfaces import Surface, Surfaces
 
 #: Where frames run as graphs, every so manieth of a slot runs in parts, which times them.
-_PROBE = 16
+_PROBE = 8
 
 
 @dataclass(eq=False)
@@ -40,6 +41,7 @@ class _Flight:
     slot: Slot
     frame: Frame
     work: Work
+    surface: Surface | None
     in_parts: bool
     host_ms: float
 
@@ -50,9 +52,11 @@ class CudaSegmenter:
     ``labels`` and ``overlay`` say what is looked at: without ``labels``, segmentations have an empty class map, (0, 0).
     ``decorate`` makes what is drawn over overlays, in host memory, while ``controls.legend`` is on, from the visible
     classes. Opacity and class filter are those of the moment of ``submit``. ``depth`` 0 uses every slot of the engine.
+    ``resident``: overlays stay on the GPU (``Frame.device``, NV12) for an encoder there, until nobody refers to them;
+    those that a legend is drawn over, that have another size than the first one, or that NVENC cannot take come down.
     ``graphs`` False queues each frame piece by piece; ``warn`` hears why that is so where it is not what was asked.
 
-    Stages are timed on the GPU; a frame that runs as one graph has "gpu" instead, and every sixteenth runs in parts.
+    Stages are timed on the GPU; a frame that runs as one graph has "gpu" instead, and every eighth runs in parts.
     "host" is what the calling thread itself did: copying into and out of pinned memory, and queueing.
 
     ``kernels`` are left open. Raises EngineError, and CudaError where memory doesn't suffice.
@@ -70,6 +74,7 @@ class CudaSegmenter:
         *,
         labels: bool = True,
         overlay: bool = True,
+        resident: bool = False,
         mask_only: bool = False,
         decorate: Decorate | None = None,
         label_size: LabelSize = "frame",
@@ -82,10 +87,14 @@ class CudaSegmenter:
         self._labels, self._overlay, self._label_size = labels, overlay, label_size
         self._legends = Legends(controls, decorate)
         self._graphs = graphs and engine.capturable and self._driver.has_graphs
-        self._graphs_used = self._ten_bits_said = False
+        self._graphs_used = False
+        self._resident = resident and overlay
+        self._surfaces: Surfaces | None = None
+        self._surface_hw = (0, 0)
         self._warn = warn
+        self._said: set[str] = set()
         self._depth = min(depth or engine.info.requests, engine.info.requests)
-        self._works: dict[tuple[PictureKind, tuple[int, ...] | None], Work] = {}
+        self._works: dict[tuple[PictureKind, tuple[int, ...] | None, bool], Work] = {}
         self._colors: dict[Any, NDArray[np.uint8]] = {}
         self._colors_version = -1
         self._flying: deque[_Flight] = deque()
@@ -121,14 +130,15 @@ class CudaSegmenter:
             with self._driver.current():
                 work = self._work(frame, slot)
                 slot.fit(work)
-                in_parts = self._run(slot, work, frame)
+                surface = self._surface(work)
+                in_parts = self._run(slot, work, frame, surface)
         except BaseException:
             # What was queued before it failed must not meet the next frame's.
             with suppress(EngineError), self._driver.current():
                 slot.on.stream.synchronize()
             self._free.append(slot)
             raise
-        self._flying.append(_Flight(slot, frame, work, in_parts, (time.perf_counter() - begun) * 1e3))
+        self._flying.append(_Flight(slot, frame, work, surface, in_parts, (time.perf_counter() - begun) * 1e3))
 
     def ready(self) -> bool:
         if not self._flying:
@@ -152,7 +162,9 @@ class CudaSegmenter:
                 (labels,) = self._spare_labels.take((work.labels_hw,))
                 work.read_labels(down, labels)
             overlay = None
-            if work.overlay is not None:
+            if flight.surface is not None:
+                overlay = work.overlay_on(flight.surface, frame)
+            elif work.overlay is not None:
                 planes = self._spare_planes.take(work.overlay.shapes)
                 work.read_overlay(down, planes)
                 overlay = frame.with_planes(planes)
@@ -165,7 +177,7 @@ class CudaSegmenter:
     def recycle(self, segmentation: Segmentation) -> None:
         if segmentation.labels.size:
             self._spare_labels.give((segmentation.labels,))
-        if segmentation.overlay is not None:
+        if segmentation.overlay is not None and segmentation.overlay.device is None:
             self._spare_planes.give(segmentation.overlay.planes)
 
     def close(self) -> None:
@@ -184,6 +196,8 @@ class CudaSegmenter:
                 slot.close()
             for work in works:
                 quietly(work.close)
+            if self._surfaces is not None:
+                self._surfaces.close()
 
         with suppress(EngineError), self._driver.current():
             release()
@@ -197,15 +211,12 @@ class CudaSegmenter:
             return frame
         if on.gpu != self._driver.device.index or any(pitch % 4 for pitch in on.pitches):
             return frame.to_host()
-        if on.format == "p010" and self._overlay:
-            if not self._ten_bits_said:
-                self._ten_bits_said = True
-                self._warn("overlays have 8 bits: pictures of 10 go through the processor's memory")
-            return frame.to_host()
         return frame
 
     def _work(self, frame: Frame, slot: Slot) -> Work:
-        kind, pitches = key = kind_of(frame)
+        kind, pitches = kind_of(frame)
+        resident = self._stays(frame)
+        key = (kind, pitches, resident)
         work = self._works.get(key)
         if work is None:
             while len(self._works) >= self._KEPT:
@@ -215,9 +226,34 @@ class CudaSegmenter:
                 old.close()
             work = self._works[key] = Work(
                 self._engine, self._kernels, kind, pitches,
-                labels=self._labels, overlay=self._overlay, label_size=self._label_size, stream=slot.on.stream,
+                labels=self._labels, overlay=self._overlay, resident=resident, label_size=self._label_size,
+                stream=slot.on.stream,
             )  # fmt: skip
         return work
+
+    def _stays(self, frame: Frame) -> bool:
+        """Whether the overlay of such a frame stays on the GPU."""
+        if not self._resident:
+            return False
+        why = must_come_down(frame)
+        if not why and not any(self._surface_hw):
+            self._surface_hw = (frame.height, frame.width)
+        if self._legends.on:
+            why = "the legend is drawn by the processor"
+        elif not why and (frame.height, frame.width) != self._surface_hw:
+            # The encoder scales it to the first one's size, which is done by the processor.
+            return False
+        if why and why not in self._said:
+            self._said.add(why)
+            self._warn(f"pictures come down from the GPU before they are encoded: {why}")
+        return not why
+
+    def _surface(self, work: Work) -> Surface | None:
+        if not work.resident:
+            return None
+        if self._surfaces is None:
+            self._surfaces = Surfaces(self._driver, work.overlay_bytes)
+        return self._surfaces.take()
 
     def _table(self, work: Work) -> NDArray[np.uint8]:
         """The class colours for such pictures as the controls are now, as bytes."""
@@ -232,7 +268,7 @@ class CudaSegmenter:
             self._colors[key] = table.reshape(-1).view(np.uint8)
         return self._colors[key]
 
-    def _run(self, slot: Slot, work: Work, frame: Frame) -> bool:
+    def _run(self, slot: Slot, work: Work, frame: Frame, surface: Surface | None) -> bool:
         """Queue a frame; False where it goes as a graph, and its stages are not timed."""
         stream, up = slot.on.stream, slot.up
         up.array[:COLORS_BYTES] = self._table(work)
@@ -248,14 +284,19 @@ class CudaSegmenter:
             work.copy_in(frame, up.address, stream)
         slot.warm = work
         slot.since += 1
-        if graph is None or slot.since >= _PROBE:
+        in_parts = graph is None or slot.since >= _PROBE
+        if in_parts:
             slot.since = 0
             self._queue(slot, work, timed=True)
-            return True
-        graph.launch(stream)
-        self._graphs_used = True
-        slot.arrived.record(stream)
-        return False
+        else:
+            graph.launch(stream)
+            self._graphs_used = True
+        if surface is not None:
+            # Not in the graph, whose addresses are always the same.
+            work.copy_out(slot.down.address, surface.address, stream)
+        if surface is not None or not in_parts:
+            slot.arrived.record(stream)
+        return in_parts
 
     def _queue(self, slot: Slot, work: Work, *, timed: bool) -> None:
         driver, on, up, down = self._driver, slot.on, slot.up, slot.down

@@ -16,15 +16,15 @@ STAGES = ("upload", "preprocess", "inference", "postprocess", "download")
 
 
 class Block:
-    """As many bytes of pinned memory as of the device's."""
+    """``nbytes`` of the device's memory, and pinned memory for the first ``pinned_bytes`` of it, by default for all."""
 
-    def __init__(self, driver: Driver, nbytes: int) -> None:
-        self.nbytes = nbytes
+    def __init__(self, driver: Driver, nbytes: int, pinned_bytes: int = 0) -> None:
+        self.nbytes, self.pinned_bytes = nbytes, pinned_bytes or nbytes
         self._held = ExitStack()
         with ExitStack() as made:
             self._device: DeviceMemory = driver.allocate(nbytes)
             made.callback(quietly, self._device.close)
-            self._pinned: PinnedMemory = driver.pinned(nbytes)
+            self._pinned: PinnedMemory = driver.pinned(self.pinned_bytes)
             made.callback(quietly, self._pinned.close)
             # What lies between rows is copied along; nobody reads it.
             self._pinned.array.fill(0)
@@ -90,12 +90,16 @@ class Slot:
                 self._up.close()
                 self._up = None
             self._up = Block(self._driver, work.frame_bytes)
-        if self._down is None or self._down.nbytes < work.down_bytes:
+        nbytes, pinned_bytes = work.made_bytes, work.down_bytes
+        if self._down is None or self._down.nbytes < nbytes or self._down.pinned_bytes < pinned_bytes:
             self._drop_graph()
             if self._down is not None:
+                # Kinds of frame that take turns must not take memory from each other.
+                nbytes = max(nbytes, self._down.nbytes)
+                pinned_bytes = max(pinned_bytes, self._down.pinned_bytes)
                 self._down.close()
                 self._down = None
-            self._down = Block(self._driver, work.down_bytes)
+            self._down = Block(self._driver, nbytes, pinned_bytes)
 
     def graph(self, work: Work) -> Graph | None:
         """The graph of such frames, if it is the one that is there."""

@@ -3,12 +3,14 @@
 A slot has two blocks, each in pinned memory and at a device address, in which the same things lie at the same places:
 
 * up: the table of class colours, then the picture's planes;
-* down: the pixel counts, then the class map, then the overlay's planes, as far as they are asked for.
+* down: the pixel counts, then the class map, then the overlay's planes, as far as they are asked for. Overlays that
+  stay on the GPU are copied from there to a surface of their own, and have no part in the pinned memory.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from segcam.engines.device import DeviceEngine, quietly
 from segcam.errors import CudaError
-from segcam.frame import Frame
+from segcam.frame import DevicePlanes, Frame, PixelFormat, Plane
 from segcam.geometry import fit
 from segcam.kernels.cuda.driver import Driver, Stream
 from segcam.kernels.cuda.picture import DevicePicture, PictureKind
@@ -32,11 +34,14 @@ from segcam.segmenters.reading import (
     score_channels,
     score_taps,
 )
+from segcam.segmenters.surfaces import Surface
 
 #: (256, 4) int32.
 COLORS_BYTES = 4096
 #: Rows begin at multiples of this, so that kernels read and write whole words, and blocks at multiples of the other.
 _ROW, _BLOCK = 64, 256
+#: Rows of overlays that stay begin at multiples of a block, so that chroma lies directly behind luma, as NVENC has it.
+_RESIDENT_ROW = _BLOCK
 
 _SCORES = ("float32", "float16", "bfloat16")
 #: What the kernel takes ids for, by the engine's word.
@@ -108,6 +113,22 @@ class Planes:
         return self.kind.rows
 
 
+def overlay_of(kind: PictureKind, resident: bool) -> PictureKind:
+    """What overlays of such pictures are: the same, but of 8 bits; where they stay on the GPU, NV12, as NVENC takes."""
+    if kind.format == "bgr24" or (kind.format == "i420" and not resident):
+        return kind
+    return replace(kind, format="nv12")
+
+
+def must_come_down(frame: Frame) -> str:
+    """Why the overlay of such a frame cannot stay on the GPU for NVENC; "" where it can."""
+    if frame.format == "bgr24":
+        return "pictures are BGR"
+    if frame.width % 2 or frame.height % 2:
+        return f"H.264 has no odd sizes ({frame.width}x{frame.height})"
+    return ""
+
+
 def kind_of(frame: Frame) -> tuple[PictureKind, tuple[int, ...] | None]:
     """What pictures are like, and their pitches on the device where they lie there: frames of which both are equal
     are treated alike."""
@@ -121,7 +142,8 @@ def kind_of(frame: Frame) -> tuple[PictureKind, tuple[int, ...] | None]:
 
 class Work:
     """For frames of one kind through one network. Made once inside ``driver.current()``; ``close`` it when no launch of
-    it is running any more. ``labels`` and ``overlay`` say what is to come down besides the counts.
+    it is running any more. ``labels`` and ``overlay`` say what is to come down besides the counts; a ``resident``
+    overlay is made and does not.
     """
 
     def __init__(
@@ -133,6 +155,7 @@ class Work:
         *,
         labels: bool,
         overlay: bool,
+        resident: bool,
         label_size: LabelSize,
         stream: Stream,
     ) -> None:
@@ -156,8 +179,16 @@ class Work:
         if labels:
             end += up(self.labels_hw[0] * self._labels_pitch, _BLOCK)
         #: An overlay needs a class map of the frame's size.
-        self.overlay = Planes(kind, end) if overlay and self.labels_hw == frame_hw else None
-        self.down_bytes = self.overlay.end if self.overlay else end
+        self.overlay: Planes | None = None
+        self.down_bytes = self.made_bytes = end
+        if overlay and self.labels_hw == frame_hw:
+            pitch = up(kind.width, _RESIDENT_ROW)
+            self.overlay = Planes(overlay_of(kind, resident), end, (pitch, pitch) if resident else None)
+            self.made_bytes = self.overlay.end
+        #: Whether overlays stay on the GPU.
+        self.resident = resident and self.overlay is not None
+        if not self.resident:
+            self.down_bytes = self.made_bytes
         with ExitStack() as made:
             self._preprocess = Preprocess(
                 self._driver,
@@ -214,6 +245,33 @@ class Work:
         ):
             # The last row's padding may not be there.
             self._driver.copy(block + offset, address, (rows - 1) * pitch + length, stream)
+
+    def copy_out(self, block: int, surface: int, stream: Stream) -> None:
+        """Queue copying a resident overlay out of the down block to a surface of ``overlay_bytes``."""
+        assert self.overlay is not None
+        self._driver.copy(surface, block + self.overlay.offsets[0], self.overlay_bytes, stream)
+
+    @property
+    def overlay_bytes(self) -> int:
+        assert self.overlay is not None
+        return self.overlay.end - self.overlay.offsets[0]
+
+    def overlay_on(self, surface: Surface, frame: Frame) -> Frame:
+        """The frame of a resident overlay that lies in ``surface``."""
+        laid = self.overlay
+        assert laid is not None
+        first = laid.offsets[0]
+        y, uv = (surface.address + offset - first for offset in laid.offsets)
+
+        def download() -> tuple[PixelFormat, tuple[Plane, ...]]:
+            block = surface.download(self.overlay_bytes)
+            at_start = Planes(laid.kind, 0, laid.pitches)
+            return "nv12", tuple(
+                rows.reshape(shape) for rows, shape in zip(at_start.rows(block), laid.shapes, strict=True)
+            )
+
+        planes = DevicePlanes("nv12", (y, uv), (laid.pitches[0], laid.pitches[1]), self._driver.device.index, download)
+        return replace(frame, format="nv12", planes=(), device=planes, owner=surface)
 
     def stage(self, frame: Frame, block: NDArray[np.uint8]) -> None:
         """Copy a picture in host memory into the pinned up block."""

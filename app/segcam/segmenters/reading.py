@@ -41,9 +41,14 @@ class Legends:
         self._made: Decoration | None = None
         self._version = -1
 
+    @property
+    def on(self) -> bool:
+        return self._controls.legend and self._decorate is not None
+
     def paint(self, overlay: Frame) -> None:
-        if not self._controls.legend or self._decorate is None:
+        if not self.on:
             return
+        assert self._decorate is not None
         version = self._controls.version
         if self._made is None or version != self._version:
             self._made, self._version = self._decorate(self._controls.visible), version

@@ -41,7 +41,8 @@ class Sink(Protocol):
     Files get their first byte with the first frame, so that a bad source never overwrites a good result.
     ``write`` is called in order from one thread; when it returns, the segmentation's arrays may be reused, so a
     sink that keeps anything copies it. ``close`` finishes the file (also after an error; twice is fine).
-    ``needs_overlay`` / ``needs_labels`` say what ``write`` will look at (counts are always there).
+    ``needs_overlay`` / ``needs_labels`` say what ``write`` will look at (counts are always there). A sink that, once
+    open, has ``takes_device_overlays`` True had better get overlays in the GPU's memory (``Frame.device``).
     ``description`` is one line for the end of the run: what lies where.
     """
 

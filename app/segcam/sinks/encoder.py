@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from segcam.errors import SegcamError
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.video.codeccontext import VideoCodecContext
 
 #: "auto" is NVENC where the network is on a GPU that has it, else x264.
 Encode = Literal["auto", "nvenc", "x264"]
@@ -74,17 +81,49 @@ def nvenc_problem(encoder: Encoder, size: tuple[int, int]) -> str | None:
     from av.codec.codec import UnknownCodecError
 
     try:
-        context = av.CodecContext.create(encoder.codec, "w")
-        context.width, context.height = size
-        context.pix_fmt = "nv12"
-        context.time_base = Fraction(1, 25)
-        context.options = encoder.options(Fraction(25))
-        context.open()
+        _context(encoder, size, "nv12").open()
     except UnknownCodecError:
         return "this PyAV was built without it"
     except (av.FFmpegError, ValueError) as error:
         if getattr(error, "errno", None) == errno.EPERM:
             return "NVIDIA's driver, or its encoder library, is not here"
-        reason = getattr(error, "strerror", None) or error
-        return f"this GPU has none for {size[0]}x{size[1]} (data-centre GPUs have none at all; FFmpeg says: {reason})"
+        if getattr(error, "errno", None) == errno.ENOSYS:
+            return f"NVIDIA's driver is too old for the NVENC of PyAV {av.__version__} (for 18 it must be 570 or newer)"
+        return (
+            f"this GPU has none for {size[0]}x{size[1]} (data-centre GPUs have none at all; FFmpeg says: "
+            f"{_reason(error)})"
+        )
     return None
+
+
+def device_problem(encoder: Encoder, picture: Callable[[], VideoFrame]) -> str | None:
+    """Why NVENC cannot encode what ``picture`` gives from the GPU's memory; None if it can.
+
+    Tried out with an encoder of its own, which is gone afterwards: a file's can't be changed once it has failed.
+    """
+    import av
+
+    try:
+        given = picture()
+        context = _context(encoder, (given.width, given.height), "cuda")
+        given.pts, given.time_base = 0, context.time_base
+        context.encode(given)
+        context.encode(None)
+    except (av.FFmpegError, ValueError, TypeError, NotImplementedError, SegcamError) as error:
+        return f"it does not take them from there (FFmpeg says: {_reason(error)})"
+    return None
+
+
+def _context(encoder: Encoder, size: tuple[int, int], pix_fmt: str) -> VideoCodecContext:
+    from av import CodecContext
+
+    context = CodecContext.create(encoder.codec, "w")
+    context.width, context.height = size
+    context.pix_fmt = pix_fmt
+    context.time_base = Fraction(1, 25)
+    context.options = encoder.options(Fraction(25))
+    return context
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

@@ -11,6 +11,7 @@ from typing import Literal, cast
 
 from segcam.controls import Controls
 from segcam.errors import UsageError
+from segcam.frame import Gpu
 from segcam.settings import PRESETS
 from segcam.sinks.base import Sink
 from segcam.sinks.encoder import Encode
@@ -43,7 +44,7 @@ class SinkOptions:
     threads: int = 0
     pace: bool = True
     encode: Encode = "auto"
-    gpu: int | None = None
+    gpu: Gpu | None = None
 
     def __post_init__(self) -> None:
         _within("crf", self.crf, 0, 51)

@@ -51,10 +51,15 @@ class Staging:
         """Whether ``frame`` has the first one's size."""
         return (frame.width, frame.height) == self.size
 
-    def picture(self, frame: Frame) -> VideoFrame:
-        """``frame`` as the encoder wants it; valid until the next call."""
+    def is_like_the_first(self, frame: Frame) -> bool:
+        """Whether ``frame`` has the first one's size, pixel format and colours."""
         same_colors = frame.matrix == self.matrix and frame.full_range == self.full_range
-        if frame.format != "bgr24" and _AV_FORMATS[frame.format] == self.pix_fmt and self.fits(frame) and same_colors:
+        same_format = frame.format != "bgr24" and _AV_FORMATS[frame.format] == self.pix_fmt
+        return same_format and self.fits(frame) and same_colors
+
+    def picture(self, frame: Frame) -> VideoFrame:
+        """``frame``, in host memory, as the encoder wants it; valid until the next call."""
+        if self.is_like_the_first(frame):
             _copy(frame, self._picture)
             return self._picture
         from av import VideoFrame

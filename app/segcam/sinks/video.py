@@ -9,19 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segcam.errors import MissingDependencyError, SinkError
-from segcam.frame import Frame, Segmentation
+from segcam.frame import Frame, Gpu, Segmentation
+from segcam.sinks import device_pictures
 from segcam.sinks.base import RunStats, StreamInfo
-from segcam.sinks.encoder import Encode, Encoder, nvenc_problem
+from segcam.sinks.device_pictures import DevicePictures
+from segcam.sinks.encoder import Encode, Encoder, device_problem, nvenc_problem
 from segcam.sinks.files import OutputFile, check_writable, write_error
 from segcam.sinks.staging import COLOR_CODES, Staging
 
 if TYPE_CHECKING:
+    from av import VideoFrame
     from av.container import OutputContainer
     from av.packet import Packet
     from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
 _MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+
+_FROM_HOST = "pictures come down from the GPU and go up again to NVENC"
 
 #: A frame is on disk at most this long (plus the encoder's few frames) after it was written.
 _FRAGMENT_S = 0.5
@@ -44,8 +49,8 @@ class VideoSink:
 
     Sizes: odd ones are rounded up to even ones, frames of another size are scaled to the first one's; both are told.
 
-    Encoder: ``encode`` "auto" is NVENC, which takes the pictures from host memory, if ``gpu``, the number of the
-    network's GPU, is given; where it cannot it is x264, and why is told, while "nvenc" is a SinkError there.
+    Encoder: ``encode`` "auto" is NVENC if ``gpu``, the network's, is given; where it cannot it is x264, and why is
+    told, while "nvenc" is a SinkError there. NVENC takes pictures in that GPU's memory from where they are.
 
     The file plays at any moment up to the last half second, whatever ends the process. MP4 and MOV are fragmented while
     they grow and get an ordinary index from ``close``.
@@ -64,7 +69,7 @@ class VideoSink:
         preset: str = "superfast",
         threads: int = 0,
         encode: Encode = "auto",
-        gpu: int | None = None,
+        gpu: Gpu | None = None,
     ) -> None:
         self.path = path
         self._warn = warn
@@ -75,6 +80,7 @@ class VideoSink:
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._staging: Staging | None = None
+        self._pictures: DevicePictures | None = None
         self._time_base = Fraction(1, 25)
         self._shift = 0
         self._last_pts: int | None = None
@@ -96,14 +102,22 @@ class VideoSink:
             self._use_nvenc((info.width + info.width % 2, info.height + info.height % 2))
 
     def _use_nvenc(self, size: tuple[int, int]) -> None:
-        wanted = Encoder("h264_nvenc", self._encoder.crf, self._encoder.preset, self._gpu or 0)
+        number = 0 if self._gpu is None else self._gpu.device.index
+        wanted = Encoder("h264_nvenc", self._encoder.crf, self._encoder.preset, number)
         problem = nvenc_problem(wanted, size)
         if problem is None:
             self._encoder = wanted
+            if self._gpu is not None and (why := device_pictures.why_not()):
+                self._warn(f"{self.path}: {_FROM_HOST}: {why}")
         elif self._encode_by == "nvenc":
             raise SinkError(f"{self.path}: NVENC cannot encode it: {problem}", "Let x264 encode: --encode x264.")
         else:
             self._warn(f"{self.path}: encoded by x264, because NVENC cannot: {problem}")
+
+    @property
+    def takes_device_overlays(self) -> bool:
+        """Whether overlays had better be in the GPU's memory; known once it is open."""
+        return self._encoder.on_gpu and self._gpu is not None and not device_pictures.why_not()
 
     def write(self, segmentation: Segmentation) -> None:
         frame = segmentation.overlay
@@ -134,6 +148,7 @@ class VideoSink:
                     self._mux(container, self._codec().encode(None))
             finally:
                 container.close()
+                self._let_go()
             if not broken_before:
                 self._raise_if_broken()
                 output.mark_good()
@@ -151,7 +166,8 @@ class VideoSink:
         assert self._staging is not None
         width, height = self._staging.even_size
         size = f", {self._file.good_bytes / 1e6:.1f} MB" if self._file is not None and self._container is None else ""
-        return f"{self.path}: {self._frames} frames, {width}x{height}, {self._encoder.words}{size}"
+        where = " from the GPU's memory" if self._on_device else ""
+        return f"{self.path}: {self._frames} frames, {width}x{height}, {self._encoder.words}{where}{size}"
 
     def _start(self, frame: Frame) -> None:
         import av
@@ -162,6 +178,8 @@ class VideoSink:
                 f"{self.path}: {frame.width}x{frame.height} is written as {staging.even_size[0]}x{staging.even_size[1]}"
                 ", because H.264 needs even sizes; the last column or row is there twice"
             )
+        if frame.device is not None and self._gpu is not None and self._encoder.on_gpu:
+            self._use_device(frame, self._gpu)
         self._time_base = frame.time_base
         if frame.time_base.denominator > _FINEST_TICKS:
             self._time_base = Fraction(1, 10**6)
@@ -173,7 +191,7 @@ class VideoSink:
         options = self._encoder.options(rate, centred_chroma=staging.centred_chroma)
         stream = container.add_stream(self._encoder.codec, rate=rate, options=options)
         stream.width, stream.height = staging.even_size
-        stream.pix_fmt = staging.pix_fmt
+        stream.pix_fmt = "cuda" if self._on_device else staging.pix_fmt
         codec = stream.codec_context
         codec.time_base = stream.time_base = self._time_base
         if not self._encoder.on_gpu:
@@ -213,12 +231,39 @@ class VideoSink:
                     f"it is scaled to the first frame's {width}x{height}"
                 )
             self._scaled += 1
-        picture = self._staging.picture(frame)
+        picture = self._picture(frame, self._staging)
         picture.pts = self._next_pts(frame)
         picture.time_base = self._time_base
         picture.pict_type = PictureType.NONE
         self._mux(self._container, self._codec().encode(picture))
         self._frames += 1
+
+    def _use_device(self, frame: Frame, gpu: Gpu) -> None:
+        """NVENC is to take pictures from the GPU's memory, if it takes this first one."""
+        pictures = DevicePictures(gpu)
+        problem = device_problem(self._encoder, lambda: pictures.picture(frame))
+        if problem is None:
+            self._pictures = pictures
+        else:
+            pictures.close()
+            self._warn(f"{self.path}: {_FROM_HOST}: {problem}")
+
+    @property
+    def _on_device(self) -> bool:
+        return self._pictures is not None
+
+    def _let_go(self) -> None:
+        """End the encoder's session, which lives as long as its stream, before the GPU's context may end."""
+        self._stream = None
+        if self._pictures is not None:
+            self._pictures.close()
+
+    def _picture(self, frame: Frame, staging: Staging) -> VideoFrame:
+        if frame.device is None:
+            return staging.picture(frame)
+        if self._pictures is not None and staging.is_like_the_first(frame):
+            return self._pictures.picture(frame)
+        return staging.picture(frame.to_host())
 
     def _next_pts(self, frame: Frame) -> int:
         pts = frame.pts if frame.time_base == self._time_base else round(frame.pts * frame.time_base / self._time_base)
