@@ -70,7 +70,7 @@ def test_who_gets_a_network(gpu: SimpleNamespace, brightest: Brightest, runtime:
     engine = choose(gpu, path, runtime, device=device)
     assert (engine is not None) == taken == bool(gpu.built)
     if engine is not None:
-        assert isinstance(engine, TensorRtEngine) and engine.info.requests == 2
+        assert isinstance(engine, TensorRtEngine) and engine.info.requests == 3
         engine.close()
     assert not gpu.warned
 

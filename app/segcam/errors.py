@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 
 
@@ -92,3 +93,13 @@ class CheckpointError(SegcamError, ValueError):
 
 class MissingDependencyError(SegcamError, ImportError):
     """A package that this job needs and that is not installed; the hint names the command."""
+
+
+def let_go(error: BaseException | None) -> None:
+    """Clears the frames that an error on its way has been through, however long it is kept.
+
+    They refer to streams, memory and pictures of the GPU, which must go before its context, not after.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import random
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -22,7 +25,7 @@ import segcam
 from segcam.cli.main import main
 from segcam.engines.base import EngineOptions
 from segcam.engines.factory import make_engine
-from segcam.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
+from segcam.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine, _first_line, missing_library
 from segcam.errors import CudaError, EngineError, MissingDependencyError, UsageError
 from segcam.gpu_engine import gpu_engine
 from segcam.kernels.cuda.driver import open_driver
@@ -211,13 +214,60 @@ def test_what_is_missing_is_named(
 
 
 def test_libraries_are_loaded_once_and_print_nothing(
-    network: Path, ort: standin_ort_cuda.OrtOnMachine, capsys: pytest.CaptureFixture[str]
+    network: Path,
+    ort: standin_ort_cuda.OrtOnMachine,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """From wherever Python imports CUDA's packages: ONNX Runtime looks beside itself only."""
+    folders = [tmp_path / "site" / "nvidia" / name / "lib" for name in ("cu13", "cudnn")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", ["", *sys.path, str(tmp_path / "site"), str(tmp_path / "site"), "/nowhere"])
     for _ in range(2):
         engine = make(network)
         engine.activate()
         engine.close()
-    assert ort.preloaded == 1 and capsys.readouterr().out == ""
+    mine = [place for place in ort.preloaded if place is None or place.startswith(str(tmp_path))]
+    assert mine == [*map(str, folders), None] and ort.preloaded[-1] is None and capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        # As a session is refused where CUDA does not come up.
+        (
+            "/src/core/providers/cuda/cuda_execution_provider_info.cc:63 static Info Info::FromProviderOptions(const "
+            "ProviderOptions&) [ONNXRuntimeError] : 1 : FAIL : utils.h:187 Parse Failed to parse provider option "
+            '"device_id": CUDA failure 36: API call is not supported ; GPU=-1 \n',
+            "CUDA failure 36: API call is not supported ; GPU=-1",
+        ),
+        ("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : out of memory\nmore", "out of memory"),
+        ("plain", "plain"),
+        ("", "ValueError"),
+    ],
+)
+def test_what_onnxruntime_says_is_told_from_where_it_says_it(text: str, words: str) -> None:
+    assert _first_line(ValueError(text)) == words
+
+
+def test_a_library_that_is_missing_is_told_from_what_the_core_gives(tmp_path: Path) -> None:
+    """Compiled for this: a part that needs the core's symbol, and one that needs a driver's."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler (cc)")
+    for symbol, missing in (("Provider_GetHost", ""), ("cuOfNoDriver", "undefined symbol: cuOfNoDriver"), ("", "")):
+        package = tmp_path / f"with_{symbol}"
+        library = package / "capi" / "libonnxruntime_providers_cuda.so"
+        library.parent.mkdir(parents=True)
+        source = f"int {symbol}(void); int f(void) {{ return {symbol}(); }}" if symbol else "int f;"
+        command = [compiler, "-shared", "-fPIC", "-Wl,-z,now", "-x", "c", "-", "-o", str(library)]
+        subprocess.run(command, input=source.encode(), check=True)
+        found = missing_library(cast(ModuleType, SimpleNamespace(__file__=str(package / "__init__.py"))))
+        assert missing in found and bool(missing) == bool(found), found
+    nowhere = SimpleNamespace(__file__=str(tmp_path / "none" / "__init__.py"))
+    assert "cannot open shared object file" in missing_library(cast(ModuleType, nowhere))
 
 
 def test_bfloat16_is_refused(network: Path, ort: standin_ort_cuda.OrtOnMachine) -> None:

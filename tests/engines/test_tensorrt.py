@@ -71,10 +71,10 @@ def test_a_plan_is_an_engine(tensorrt_face: Any, brightest: Brightest) -> None:
     engine.activate()
     info = engine.info
     assert (info.runtime, info.version) == ("TensorRT", tensorrt_face.name)
-    assert (info.device, info.precision, info.requests) == (tensorrt_face.machine.name, "fp32", 2)
+    assert (info.device, info.precision, info.requests) == (tensorrt_face.machine.name, "fp32", 3)
     assert (info.input_shape, info.output_shape) == ((1, 3, 24, 40), (1, 3, 24, 40))
     assert (info.head, info.rewrites) == ("Resize", ("merge",))
-    assert info.line().startswith(f"net.plan: 40x24 on TensorRT {tensorrt_face.name} (NVIDIA Stand-in, fp32, 2 in")
+    assert info.line().startswith(f"net.plan: 40x24 on TensorRT {tensorrt_face.name} (NVIDIA Stand-in, fp32, 3 in")
     assert (engine.spec.input.name, engine.spec.input.size) == ("picture", (24, 40))
     engine.input(1)[...] = 51
     engine.start(1)

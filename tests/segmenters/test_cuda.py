@@ -188,10 +188,10 @@ def test_order_and_arrays(tensorrt_face: Any, brightest: Brightest, on_gpu: OnGp
 
 
 def test_stages_are_timed_and_named(tensorrt_face: Any, brightest: Brightest, on_gpu: OnGpuOf) -> None:
-    """In parts by what each took, as a graph in all; every sixteenth frame of a slot still runs in parts."""
+    """In parts by what each took, as a graph in all; every eighth frame of a slot still runs in parts."""
     gpu = on_gpu(plan_of(tensorrt_face.trt, brightest()))
     parts = ["decode", "upload", "preprocess", "inference", "postprocess", "download", "host"]
-    frames = [picture(index) for index in range(80)]
+    frames = [picture(index) for index in range(120)]
     names = [list(one.timings_ms) for one in run(gpu.segmenter(graphs=False), frames[:5])]
     assert names == [parts] * 5
     segmenter = gpu.segmenter()
@@ -201,5 +201,5 @@ def test_stages_are_timed_and_named(tensorrt_face: Any, brightest: Brightest, on
     assert segmenter.graphs_used == (tensorrt_face.version >= (11,))
     if segmenter.graphs_used:
         whole = [index for index, one in enumerate(found) if list(one.timings_ms) == ["decode", "gpu", "host"]]
-        assert len(whole) == 80 - 2 * (40 // 8)
+        assert len(whole) == 120 - 3 * (40 // 8)
         assert all(list(one.timings_ms) == parts for i, one in enumerate(found) if i not in whole)

@@ -166,7 +166,7 @@ def test_a_run_whose_network_fails(
     plan = plan_of(tensorrt_face.trt, brightest())
     # Each slot has run once before the first frame.
     tensorrt_face.control.fail(
-        "IExecutionContext.execute_async_v3", False, after=2 + frame, times=-1, log="the GPU fell off the bus"
+        "IExecutionContext.execute_async_v3", False, after=3 + frame, times=-1, log="the GPU fell off the bus"
     )
     assert command("-e", plan, "-s", "test:size=96x64,frames=25", "-o", "out.mp4") == 1
     said = capfd.readouterr().err

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from standin_nvdec import StandinNvdec, busy
 
-from segcam.errors import SourceError
+from segcam.errors import SegcamError, SourceError
 from segcam.frame import Frame
 from segcam.kernels.cuda.driver import Driver
 from segcam.sources import nvdec as nvdec_module
@@ -36,11 +36,13 @@ class Case:
 CASES = {
     "turned": Case("turned (here by 90 degrees)", rotation=90),
     "4:4:4": Case("yuv444p", sw_format="yuv444p"),
-    "odd height": Case("its height is odd (64x47)", size=(64, 47)),
+    "odd height": Case("its pictures come with a rim (64x48)", size=(64, 47)),
+    "odd width": Case("its pictures come with a rim (54x38)", size=(53, 38)),
     "refused": Case("this GPU does not take it (yuv420p, 64x48)", refuse=0),
     "no decoder": Case("its codec (ffv1) knows nothing of NVDEC", hwaccel=False),
     "no driver": Case("Operation not permitted", fails=av.error.PermissionError(1, "Operation not permitted")),
     "other flags": Case("Operation not supported", fails=OSError(95, "Operation not supported")),
+    "full": Case("the GPU's memory is full", full=0),
     "nothing comes": Case("it gave no picture of 3 packets", decodes_nothing=True),
 }
 
@@ -105,7 +107,20 @@ def test_pictures_that_change_their_kind_come_down(
     assert third is not None and third.device is None
     assert np.array_equal(third.bgr(), plain[2].bgr())
     source.close()
-    assert len(said) == 1 and "some pictures are brought down from the GPU" in said[0]
+    assert len(said) == 2 and "some pictures are brought down from the GPU" in said[0]
+    assert said[1] == f"{path}: some pictures are decoded on the CPU, the first of 64x48"
+
+
+def test_memory_that_is_full_in_mid_stream_is_said(
+    make_video: Maker, read_all: ReadAll, gpu: Driver, nvdec: StandinNvdec
+) -> None:
+    """Those packets are not damaged."""
+    path, said, errors = make_video("a.mkv", busy((64, 48), 6), codec="ffv1"), list[str](), list[SegcamError]()
+    nvdec.full = 4
+    got = read_all(make_source(str(path), options(gpu), said.append), errors=errors)
+    assert len(got) == 4 and not said
+    assert [error.message for error in errors] == [f"{path}: the GPU's memory is full"]
+    assert errors[0].hint == "Let the CPU decode: --decode cpu."
 
 
 def test_a_damaged_tail_is_read_again_on_the_cpu(

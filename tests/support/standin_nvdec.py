@@ -32,12 +32,14 @@ _PITCH = 256
 @dataclass
 class StandinNvdec:
     """``opened`` counts containers opened with it. ``refuse``: pictures from that number on come in host memory, as
-    they do where NVDEC cannot take a stream. ``rotation`` and ``sw_format`` are those of every picture."""
+    they do where NVDEC cannot take a stream. ``full``: from that number on there is no memory for them. ``rotation``
+    and ``sw_format`` are those of every picture."""
 
     machine: Machine
     context: int = 0
     opened: int = 0
     refuse: int | None = None
+    full: int | None = None
     rotation: int = 0
     sw_format: str = "nv12"
     hwaccel: bool = True
@@ -68,21 +70,24 @@ class StandinNvdec:
 
 
 class CudaPicture:
-    """A ``VideoFrame`` on the GPU, as far as the package looks at it."""
+    """A ``VideoFrame`` on the GPU, as far as the package looks at it: as in FFmpeg, of even size."""
 
     def __init__(self, nvdec: StandinNvdec, real: av.VideoFrame) -> None:
         self._real, self._nvdec = real, nvdec
         self.format = SimpleNamespace(name="cuda")
         self.sw_format = SimpleNamespace(name=nvdec.sw_format)
         self.rotation = nvdec.rotation
+        self.width, self.height = real.width + real.width % 2, real.height + real.height % 2
         host = self.reformat(nvdec.sw_format)
         self._places: list[tuple[int, int]] = []
         self.planes = []
         with nvdec.current():
             for plane in host.planes:
                 pitch = -(-plane.line_size // _PITCH) * _PITCH
-                rows = np.zeros((plane.height, pitch), np.uint8)
-                rows[:, : plane.line_size] = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+                rows = np.zeros((plane.height + plane.height % 2, pitch), np.uint8)
+                rows[: plane.height, : plane.line_size] = np.frombuffer(memoryview(plane), np.uint8).reshape(
+                    -1, plane.line_size
+                )
                 address = nvdec.memory(rows.nbytes)
                 self._places.append((address, rows.nbytes))
                 # Queued work must not keep the picture.
@@ -106,6 +111,11 @@ class CudaPicture:
                 self._nvdec.pool += self._places
         except Refused:
             self._nvdec.late += 1
+
+
+def _brought_down(picture: av.VideoFrame) -> av.VideoFrame:
+    width, height = picture.width + picture.width % 2, picture.height + picture.height % 2
+    return picture.reformat(width, height, "nv12")
 
 
 def _write(machine: Machine, address: int, data: bytes) -> None:
@@ -134,12 +144,14 @@ class _Codec(_Proxy):
         pictures = [] if nvdec.decodes_nothing else self.real.decode(packet)
         out = []
         for picture in pictures:
+            if nvdec.full is not None and nvdec.decoded >= nvdec.full:
+                raise av.error.MemoryError(12, "Cannot allocate memory")
             on_gpu = nvdec.hwaccel and (nvdec.refuse is None or nvdec.decoded < nvdec.refuse)
             nvdec.decoded += 1
             if not on_gpu:
                 out.append(picture)
             else:
-                out.append(picture.reformat(format="nv12") if nvdec.brings_down else CudaPicture(nvdec, picture))
+                out.append(_brought_down(picture) if nvdec.brings_down else CudaPicture(nvdec, picture))
         return out
 
 

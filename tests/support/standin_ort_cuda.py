@@ -1,8 +1,10 @@
 """ONNX Runtime with a CUDA provider, for tests: sessions of the real one on the CPU, their runs queued on the stand-in
-machine's streams between its addresses. Everything else is the real module's."""
+machine's streams, bound to its memory by the real I/O binding. Everything else is the real module's, and so are the
+signatures."""
 
 from __future__ import annotations
 
+import inspect
 import sys
 from types import ModuleType
 from typing import Any
@@ -26,7 +28,7 @@ class OrtOnMachine(ModuleType):
         self.partly = False
         self.fails_at = 0
         self.runs = 0
-        self.preloaded = 0
+        self.preloaded: list[str | None] = []
         self.sessions: list[Session] = []
         self.__file__ = "/nowhere/onnxruntime/__init__.py"
 
@@ -36,11 +38,13 @@ class OrtOnMachine(ModuleType):
     def get_available_providers(self) -> list[str]:
         return [CUDA, "CPUExecutionProvider"] if self.compiled else ["CPUExecutionProvider"]
 
-    def preload_dlls(self) -> None:
-        self.preloaded += 1
+    def preload_dlls(self, **more: Any) -> None:
+        inspect.signature(real.preload_dlls).bind(**more)
+        self.preloaded.append(more.get("directory"))
         print("Failed to load libnothing.so")
 
     def InferenceSession(self, data: Any, options: Any = None, **more: Any) -> Any:
+        inspect.signature(real.InferenceSession).bind(data, options, **more)
         names = [name if isinstance(name, str) else name[0] for name in more.get("providers", [])]
         if CUDA not in names:
             return real.InferenceSession(data, options, **more)
@@ -78,7 +82,7 @@ class Session:
         return [CUDA, "CPUExecutionProvider"] if self.face.loads else ["CPUExecutionProvider"]
 
     def io_binding(self) -> Binding:
-        return Binding()
+        return Binding(self)
 
     def run_with_iobinding(self, binding: Binding, options: Any) -> None:
         face = self.face
@@ -86,30 +90,36 @@ class Session:
         face.runs += 1
         if face.runs == face.fails_at:
             raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Conv node")
-        (fed, made) = (binding.bound["in"], binding.bound["out"])
+        calls = dict(binding.calls)
 
         def run() -> None:
-            name, dtype, shape, address = fed
-            count = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            given = np.frombuffer(face.machine.bytes_at(address, count, 256), dtype).reshape(shape)
-            result = self.inner.run([made[0]], {name: given})[0]
-            assert result.dtype == made[1] and list(result.shape) == made[2]
-            face.machine.bytes_at(made[3], result.nbytes, 256)[:] = result.tobytes()
+            inner = self.inner.io_binding()
+            for name, (tensor, dtype, shape, address) in calls.items():
+                count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+                memory = np.frombuffer(face.machine.bytes_at(address, count, 256), np.uint8)
+                getattr(inner, name)(tensor, "cpu", 0, dtype, shape, memory.ctypes.data)
+            self.inner.run_with_iobinding(inner, options)
 
         face.machine.enqueue(self.stream, run, "onnxruntime")
 
 
 class Binding:
-    def __init__(self) -> None:
-        self.bound: dict[str, tuple[str, Any, list[int], int]] = {}
+    """``calls`` are what was bound, by the method's name."""
 
-    def bind_input(self, name: str, device: str, number: int, dtype: Any, shape: list[int], pointer: int) -> None:
-        assert (device, number) == ("cuda", 0)
-        self.bound["in"] = (name, dtype, shape, pointer)
+    def __init__(self, session: Session) -> None:
+        self._real, self._device = session.inner.io_binding(), session.options["device_id"]
+        self.calls: dict[str, tuple[str, Any, list[int], int]] = {}
 
-    def bind_output(self, name: str, device: str, number: int, dtype: Any, shape: list[int], pointer: int) -> None:
-        assert (device, number) == ("cuda", 0)
-        self.bound["out"] = (name, dtype, shape, pointer)
+    def bind_input(self, *arguments: Any, **more: Any) -> None:
+        self._bind("bind_input", *arguments, **more)
+
+    def bind_output(self, *arguments: Any, **more: Any) -> None:
+        self._bind("bind_output", *arguments, **more)
+
+    def _bind(self, method: str, *arguments: Any, **more: Any) -> None:
+        given = inspect.signature(getattr(self._real, method)).bind(*arguments, **more).arguments
+        assert (given["device_type"], str(given["device_id"])) == ("cuda", self._device)
+        self.calls[method] = (given["name"], given["element_type"], given["shape"], given["buffer_ptr"])
 
 
 def install(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> OrtOnMachine:

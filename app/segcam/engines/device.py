@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import sys
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from segcam.engines.base import EngineInfo, EngineOptions
 from segcam.engines.plan import PlanTensor, Shape
 from segcam.engines.tensorrt_api import numpy_dtype
-from segcam.errors import EngineError, UsageError
+from segcam.errors import EngineError, UsageError, let_go
 from segcam.onnx_tools.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -88,9 +87,6 @@ class DeviceSlot:
 NetworkT = TypeVar("NetworkT", bound=DeviceNetwork)
 EngineT = TypeVar("EngineT", bound="DeviceEngine[Any]")
 
-#: One runs while the other's picture goes up and its scores come down.
-_REQUESTS = 2
-
 
 @dataclass(eq=False)
 class _Slot:
@@ -131,6 +127,9 @@ class DeviceEngine(ABC, Generic[NetworkT]):
     Who has device memory of his own uses ``device_slot`` in place of ``input``, ``start`` and ``wait``.
     """
 
+    #: How many frames are in flight where nobody says: one's picture goes up, one is in the network, one's results come
+    #: down.
+    usual_requests = 3
     #: Whether ``DeviceSlot.execution.enqueue`` may be captured into a CUDA graph after it has run once.
     capturable = True
 
@@ -159,7 +158,7 @@ class DeviceEngine(ABC, Generic[NetworkT]):
 
     def _make_slots(self, plan: NetworkT, shape: Shape) -> None:
         asked = self._options.requests
-        for number in range(asked or _REQUESTS):
+        for number in range(asked or self.usual_requests):
             with ExitStack() as made:
                 try:
                     slot = self._make_slot(plan, shape, made)
@@ -321,11 +320,3 @@ def quietly(undo: Callable[[], None]) -> None:
     """What fails while things are given back would hide why they are."""
     with suppress(EngineError):
         undo()
-
-
-def let_go(error: BaseException | None) -> None:
-    """The frames that an error on its way has been through hold streams and memory, which PyCUDA gives back when the
-    last reference goes: before the context, not after."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -36,6 +38,8 @@ PROVIDER = "CUDAExecutionProvider"
 INSTALL = "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]': both are called onnxruntime."
 #: What session creation says where operators would go to the CPU and may not.
 _ON_CPU = "fallback to CPU EP has been explicitly disabled"
+#: What ONNX Runtime's core gives its CUDA part.
+_OF_THE_CORE = "Provider_GetHost"
 #: Pixels of the network for one of a random picture.
 _COARSE = 8
 
@@ -61,13 +65,24 @@ def load_onnxruntime() -> ModuleType:
 
 @lru_cache(maxsize=4)
 def _preload(ort: ModuleType) -> str:
-    """Loads CUDA and cuDNN from their own packages, where they are; returns what it printed."""
+    """Loads CUDA and cuDNN from their own packages (PyTorch's need them as well), where they are; returns what it
+    printed."""
     said = io.StringIO()
     # Since 1.21.
     if hasattr(ort, "preload_dlls"):
         with contextlib.redirect_stdout(said):
+            for folder in _library_folders(ort):
+                ort.preload_dlls(directory=folder)
             ort.preload_dlls()
     return said.getvalue()
+
+
+def _library_folders(ort: ModuleType) -> list[str]:
+    """``nvidia/*/lib`` of every folder that Python imports from, but for ONNX Runtime's own, where it looks by itself:
+    it may be installed in another place than CUDA's packages are."""
+    own = Path(ort.__file__ or "").parent.parent
+    folders = [Path(place) / "nvidia" for place in dict.fromkeys(sys.path) if place and Path(place) != own]
+    return [str(path) for folder in folders for path in sorted(folder.glob("*/lib")) if path.is_dir()]
 
 
 class OrtCudaNetwork:
@@ -140,7 +155,7 @@ class OrtCudaNetwork:
             raise _refused(self.name, error) from None
         if not self._is_on_gpu(session):
             raise EngineError(
-                f"ONNX Runtime cannot use CUDA here: {_missing_library(self._ort) or 'its CUDA part does not load'}",
+                f"ONNX Runtime cannot use CUDA here: {missing_library(self._ort) or 'its CUDA part does not load'}",
                 "pip install 'onnxruntime-gpu[cuda,cudnn]' brings CUDA's libraries along; its version must fit the "
                 "driver: 'segcam doctor' shows it. --device cpu runs on the CPU.",
             )
@@ -237,6 +252,8 @@ class OnnxRuntimeCudaEngine(DeviceEngine[OrtCudaNetwork]):
 
     #: A session allocates from an arena of its own as it goes.
     capturable = False
+    #: Each has a session, with all weights and a search for convolutions of its own.
+    usual_requests = 2
 
     def activate(self) -> None:
         """Raises EngineError, CudaError, MissingDependencyError, UsageError for a precision that isn't there."""
@@ -333,10 +350,12 @@ def _refused(name: str, error: Exception) -> EngineError:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    """Without the place in its source, where that comes first."""
+    text = re.split(r"\[ONNXRuntimeError\] : \d+ : \w+ : |(?=CUDA failure \d+)", str(error))[-1]
+    return (text.strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def _missing_library(ort: ModuleType) -> str:
+def missing_library(ort: ModuleType) -> str:
     """What the loader says of ONNX Runtime's CUDA part; "" where it loads."""
     library = Path(ort.__file__ or "").parent / "capi" / "libonnxruntime_providers_cuda.so"
     try:
@@ -344,7 +363,7 @@ def _missing_library(ort: ModuleType) -> str:
     except OSError as error:
         text = str(error)
         # Loaded by itself it lacks what ONNX Runtime's core gives it: that is no fault.
-        return "" if "undefined symbol" in text else text
+        return "" if f"undefined symbol: {_OF_THE_CORE}" in text else text
     return ""
 
 

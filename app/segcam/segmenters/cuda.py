@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from segcam.classes import ClassTable
 from segcam.controls import Controls
-from segcam.engines.device import DeviceEngine, let_go, quietly
-from segcam.errors import EngineError
+from segcam.engines.device import DeviceEngine, quietly
+from segcam.errors import EngineError, let_go
 from segcam.frame import Frame, Segmentation
 from segcam.kernels.cuda.picture import PictureKind
 from segcam.kernels.cuda.postprocess import color_table

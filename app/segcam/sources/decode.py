@@ -53,12 +53,13 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 
 def pictures(
-    container: InputContainer, stream: VideoStream, tally: Tally, stopped: Callable[[], bool]
+    container: InputContainer, stream: VideoStream, tally: Tally, stopped: Callable[[], bool], on_gpu: bool = False
 ) -> Iterator[VideoFrame]:
     """Decoded pictures in order of presentation, until the end or until ``stopped()``.
 
     Packets that cannot be decoded are left out and counted in ``tally``. Errors of the input itself (a lost
-    connection, a time-out) are raised as PyAV raises them.
+    connection, a time-out) are raised as PyAV raises them, and where pictures go to a GPU, its memory being full: on
+    the CPU, packets that ask for too much are damaged.
     """
     import av
 
@@ -84,7 +85,9 @@ def pictures(
                 inside.append(packet.pts)
                 try:
                     frames = stream.codec_context.decode(packet)
-                except av.FFmpegError:
+                except av.FFmpegError as error:
+                    if on_gpu and isinstance(error, MemoryError):
+                        raise
                     tally.damaged += 1
                     tally.damaged_in_a_row += 1
                     at = inside.popleft()
@@ -108,7 +111,9 @@ def pictures(
         late = stream.codec_context.decode(None)
     except av.EOFError:
         return
-    except av.FFmpegError:
+    except av.FFmpegError as error:
+        if on_gpu and isinstance(error, MemoryError):
+            raise
         tally.flush_failed = True
         return
     for frame in late:

@@ -7,7 +7,8 @@ Facts about FFmpeg that this stands on, read in its source (8.1; hwcontext_cuda.
   without a reference of its own: readers and pictures hold one (``Gpu.enter``).
 * Pictures are copied out of the decoder into memory that is allocated as needed: any number may be held.
 * All its work is on the context's default stream.
-* Copies take ``height >> 1`` rows of chroma: at odd heights the last one is missing.
+* Pictures have even sizes and are cut at the right and the bottom only: where a stream shows less, they have a rim that
+  the CPU's have not (VP9 of odd sizes; H.264 and HEVC cropped at the left or the top).
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
     from av.video.codeccontext import VideoCodecContext
 
-#: FFmpeg's names of what NVDEC gives for 4:2:0, and ours. P016 has more bits below the ten that are looked at.
-_FORMATS: dict[str, Any] = {"nv12": "nv12", "p010le": "p010", "p016le": "p010"}
+#: FFmpeg's names of what NVDEC gives for 4:2:0, and ours. Twelve bits are P016 in FFmpeg 8, P012 in 9: both have more
+#: bits below the ten that are looked at.
+_FORMATS: dict[str, Any] = {"nv12": "nv12", "p010le": "p010", "p012le": "p010", "p016le": "p010"}
 
 _CPU = "or let the CPU decode: --decode cpu"
 
@@ -82,20 +84,32 @@ class Nvdec:
         if not codec.is_hwaccel:
             self.give_up(f"the decoder of its codec ({codec.codec.name}) knows nothing of NVDEC")
 
-    def check_first(self, picture: VideoFrame) -> None:
-        """Raises UnfitError for a stream's first picture that says that all should be decoded on the CPU."""
+    def check_first(self, picture: VideoFrame, codec: VideoCodecContext) -> None:
+        """Raises UnfitError for a stream's first picture that says that all should be decoded on the CPU.
+
+        ``codec`` is the decoder that it came out of, which knows the size that is to be shown.
+        """
         if not self.active or self._proven:
             return
         came_from = picture.format.name if self.gpu is None else "cuda"
         if picture.format.name != came_from or (self.gpu is None and came_from not in _FORMATS):
             raise UnfitError(f"this GPU does not take it ({picture.format.name}, {picture.width}x{picture.height})")
-        if picture.height % 2:
-            raise UnfitError(f"its height is odd ({picture.width}x{picture.height})")
+        if (picture.width, picture.height) != (codec.width, codec.height):
+            raise UnfitError(
+                f"its pictures come with a rim ({picture.width}x{picture.height}), of which {codec.width}x"
+                f"{codec.height} are to be shown"
+            )
         if self.gpu is not None:
             why = _host_only(picture)
             if why:
                 raise UnfitError(why)
         self._proven = True
+
+    def out_of_memory(self) -> UnfitError | SourceError:
+        """What to raise where the GPU has no memory for another picture: the CPU may decode if it is the first."""
+        if not self._proven:
+            return UnfitError("the GPU's memory is full")
+        return SourceError(f"{self._name}: the GPU's memory is full", "Let the CPU decode: --decode cpu.")
 
     def picture(self, frame: VideoFrame) -> Picture:
         """Planes of a decoded frame where they are, on the GPU or in host memory; on the GPU if kernels can read it.
@@ -103,13 +117,9 @@ class Nvdec:
         Raises ValueError as ``to_picture`` does.
         """
         if frame.format.name != "cuda" or self.gpu is None:
+            if self.gpu is not None and self._proven:
+                self._warn_once(f"some pictures are decoded on the CPU, the first of {frame.width}x{frame.height}")
             return to_picture(frame)
-        if frame.height % 2:
-            raise SourceError(
-                f"{self._name}: the picture's size changed to {frame.width}x{frame.height}; FFmpeg hands over no odd "
-                "heights from the GPU",
-                "Let the CPU decode: --decode cpu.",
-            )
         why = _host_only(frame)
         if why:
             self._warn_once(f"some pictures are brought down from the GPU: {why}")

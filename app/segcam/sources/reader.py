@@ -197,11 +197,15 @@ class StreamReader:
                 yield item
             if self._on_gpu and not given and self.tally.packets and not self._stopped():
                 raise UnfitError(f"it gave no picture of {self.tally.packets} packets")
+            return
         except UnfitError as unfit:
             # Nothing was yielded before.
-            self.nvdec.give_up(str(unfit))
-            self.connect(threads)
-            yield from self._attempts(target, threads)
+            reason = str(unfit)
+        # Not inside the handler: the exception keeps the picture, and that keeps the decoder, in a context that nobody
+        # holds from here on.
+        self.nvdec.give_up(reason)
+        self.connect(threads)
+        yield from self._attempts(target, threads)
 
     def _attempts(self, target: Fraction | None, threads: int) -> Iterator[tuple[VideoFrame, int]]:
         import av
@@ -231,9 +235,9 @@ class StreamReader:
         step = self.step
         pts = self.zero - step
         try:
-            for picture in pictures(self._container, self.stream, self.tally, self._stopped):
+            for picture in pictures(self._container, self.stream, self.tally, self._stopped, self._on_gpu):
                 if self._on_gpu:
-                    self.nvdec.check_first(picture)
+                    self.nvdec.check_first(picture, self.stream.codec_context)
                 if picture.pts is None:
                     self._warn_once("frames without a time: they are spaced by the stream's mean rate")
                     pts += step
@@ -241,5 +245,8 @@ class StreamReader:
                     pts = picture.pts
                 yield picture, pts
         except (av.FFmpegError, OSError) as error:
-            if not self._stopped():
-                raise self._medium.explain(error) from None
+            if self._stopped():
+                return
+            if self._on_gpu and isinstance(error, MemoryError):
+                raise self.nvdec.out_of_memory() from None
+            raise self._medium.explain(error) from None

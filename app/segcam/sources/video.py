@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from segcam.errors import SourceError, SourceTruncatedError
+from segcam.errors import SourceError, SourceTruncatedError, let_go
 from segcam.frame import Frame
 from segcam.sources.base import SourceInfo, SourceOptions, Warn
 from segcam.sources.diagnose import quoted
@@ -46,7 +46,8 @@ class VideoSource:
     def open(self) -> SourceInfo:
         try:
             return self._open()
-        except BaseException:
+        except BaseException as error:
+            let_go(error)
             self.close()
             raise
 
@@ -57,7 +58,11 @@ class VideoSource:
             frame, self._primed = self._primed, None
             return frame
         self._asked_at_s = time.perf_counter()
-        return next(self._frames, None)
+        try:
+            return next(self._frames, None)
+        except BaseException as error:
+            let_go(error)
+            raise
 
     def interrupt(self) -> None:
         self._stop.set()

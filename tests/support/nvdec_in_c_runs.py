@@ -1,0 +1,89 @@
+"""Programs over the real PyAV, with NVDEC in C where the driver's would be, and fixtures that run them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import driver_in_c
+import pytest
+from nvdec_in_c import make_video
+
+#: What every program begins with.
+START = """
+import gc, sys, threading
+from segcam.errors import SourceError
+from segcam.kernels.cuda.driver import open_driver
+from segcam.sources.base import SourceOptions
+from segcam.sources.factory import make_source
+from nvdec_in_c import check, check_host, current_context, on_device, seeds
+
+path = sys.argv[1]
+said = []
+
+def open_(**options):
+    source = make_source(path, SourceOptions(**options), said.append)
+    info = source.open()
+    return source, info
+
+def read_all(**options):
+    source, info = open_(**options)
+    frames = []
+    while (frame := source.read()) is not None:
+        frames.append(frame)
+    source.close()
+    return frames, info
+
+def times(frames):
+    return [(f.index, f.pts, f.time_base, f.width, f.height, f.matrix, f.full_range) for f in frames]
+"""
+
+Run = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a driver and its video library."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the libraries in C have the names and the calling convention of Linux")
+    if not hasattr(av.VideoFrame, "sw_format"):
+        pytest.skip(f"PyAV {av.__version__} cannot keep pictures on the GPU, 18 and newer can")
+    return driver_in_c.build(tmp_path_factory.mktemp("driver"), "libnvcuvid.c")
+
+
+@pytest.fixture
+def run(libraries: Path, tmp_path: Path) -> Run:
+    """Runs a program over them and returns the lines that they noted. Nothing may have been refused (``refused``), and
+    in the end all memory, contexts and decoders must be gone (``all_gone``)."""
+
+    def run_(program: str, *arguments: object, refused: bool = False, all_gone: bool = True, **env: str) -> list[str]:
+        log = tmp_path / "log"
+        log.unlink(missing_ok=True)
+        done = driver_in_c.run(libraries, START + program, *arguments, log=log, env=env)
+        assert done.returncode == 0, done.stderr
+        lines = log.read_text().splitlines()
+        assert refused or not [line for line in lines if "REFUSED" in line or "NO DEVICE MEMORY" in line]
+        # What was not freed before its context went was freed too late, or not at all.
+        assert not [line for line in lines if "gone with its context" in line]
+        if not all_gone:
+            return lines
+        assert lines[-1] == "unloaded: 0 bytes allocated, 0 contexts, primary retained 0"
+        starts = ("NVDEC map ", "NVDEC create ")
+        for start, end in zip(starts, ("NVDEC unmap", "NVDEC destroy"), strict=True):
+            assert sum(line.startswith(start) for line in lines) == lines.count(end)
+        return lines
+
+    return run_
+
+
+def write(path: Path, codec: str, *arguments: Any, **more: Any) -> Path:
+    """``make_video``; skips where PyAV has no such encoder."""
+    try:
+        av.codec.Codec(codec, "w")
+    except ValueError:
+        pytest.skip(f"this PyAV has no encoder {codec}")
+    make_video(path, codec, *arguments, **more)
+    return path
