@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segcam.errors import MissingDependencyError, SinkError
+from segcam.errors import MissingDependencyError, SinkError, let_go
 from segcam.frame import Frame, Gpu, Segmentation
 from segcam.sinks import device_pictures
 from segcam.sinks.base import RunStats, StreamInfo
@@ -131,6 +131,8 @@ class VideoSink:
                 self._start(frame)
             self._encode(frame)
         except (FFmpegError, ValueError) as error:
+            # Whoever keeps it for longer than the GPU's context would keep pictures there.
+            let_go(error)
             raise write_error(self.path, error, self._kept()) from error
 
     def close(self) -> None:
@@ -153,6 +155,8 @@ class VideoSink:
                 self._raise_if_broken()
                 output.mark_good()
         except (FFmpegError, ValueError) as error:
+            # Whoever keeps it for longer than the GPU's context would keep pictures there.
+            let_go(error)
             raise write_error(self.path, error, self._kept()) from error
         finally:
             output.close()
