@@ -128,11 +128,21 @@ GPU = {"upload": 0.4, "preprocess": 0.1, "inference": 2.0, "postprocess": 0.2, "
     ("stages", "enqueue_ms", "words"),
     [
         ({}, 0.1, "the GPU (preprocess, network, postprocess): 1.3 ms a frame"),
-        ({"download": 3.0}, 0.1, "copies from the GPU (download): 3.0 ms a frame (a smaller frame, or --output null"),
+        ({"upload": 3.0}, 0.1, "copies to the GPU (upload): 3.0 ms a frame (--decode nvdec"),
+        ({"download": 3.0}, 0.1, "copies from the GPU (download): 3.0 ms a frame (--encode nvenc, or --output null"),
         ({"decode": 5.0}, 0.1, "the source (decode): 5.0 ms a frame (--decode nvdec decodes on the GPU"),
-        ({}, 2.5, "queueing the network's work: 2.5 ms a frame (a CUDA graph queues all of it"),
+        # The thread that queues copies as well.
+        ({"host": 2.9}, 2.5, "queueing the network's work, and copying (host): 2.9 ms a frame (a CUDA graph queues"),
+        ({"host": 2.9}, 0.9, "the segmenter thread (host: copying"),
+        # As a graph it is queued by one call, and the network's own rate is the graph's.
+        ({"host": 2.9, "gpu": 2.0}, 2.5, "the segmenter thread (host: copying"),
+        ({"gpu": 2.0}, 2.5, "the GPU (preprocess, network, postprocess): 1.1 ms a frame"),
         ({"write video": 8.0}, 0.1, "the output (write video): 8.0 ms a frame (--output null shows"),
-        ({"host": 4.0}, 0.1, "the segmenter thread (host): 4.0 ms a frame"),
+        (
+            {"host": 4.0},
+            0.1,
+            "the segmenter thread (host: copying into and out of pinned memory, and queueing): 4.0 ms",
+        ),
     ],
 )
 def test_what_bounds_on_a_gpu(stages: dict[str, float], enqueue_ms: float, words: str) -> None:
@@ -142,6 +152,24 @@ def test_what_bounds_on_a_gpu(stages: dict[str, float], enqueue_ms: float, words
     assert (made["network_only_enqueue_ms"], made["network_only_graph_hz"]) == (enqueue_ms, 1200.0)
     assert "with a graph   1200.00 frames/s" in report.text(made)
     assert list(made["stages_ms"])[-1] in ("host", "write video")
+    assert made["end_to_end_share"] == pytest.approx(10 / (1200 if "gpu" in stages else 1000), abs=1e-3)
+
+
+def test_a_short_run_that_was_all_graphs_was_on_a_gpu() -> None:
+    made = report.build(
+        ENGINE, SOURCE, RUN, measured({"gpu": 2.0, "host": 3.0}), report.NetworkRate(900.0, 9, summary(1))
+    )
+    assert made["bound"].startswith("the segmenter thread (host: ")
+
+
+def test_why_there_is_no_graph_is_said() -> None:
+    rate = report.NetworkRate(1000.0, 100, summary(1.0), 2.5, no_graph="the library has none")
+    made = report.build(ENGINE, SOURCE, RUN, measured({**GPU, "host": 2.9}), rate)
+    assert made["network_only_no_graph"] == "the library has none" and "network_only_graph_hz" not in made
+    assert "one call; here there is none: the library has none)" in made["bound"]
+    assert "with a graph      none: the library has none" in report.text(made)
+    later = dataclasses.replace(rate, no_graph="")
+    assert combined(rate, later).no_graph == combined(later, rate).no_graph == "the library has none"
 
 
 @pytest.mark.parametrize("frames", [0, 1, 2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -23,8 +24,8 @@ _WARM_UP = 20
 
 
 def network_rate(engine: Engine, seconds: float = 4.0, iterations: int = ITERATIONS) -> NetworkRate:
-    """Inferences per second of an active engine: on a GPU as ``device_rate`` says, with a graph beside it where the
-    driver has them; elsewhere with every request in flight, after one round of warm-up.
+    """Inferences per second of an active engine: on a GPU as ``device_rate`` says, with a graph beside it or why there
+    is none; elsewhere with every request in flight, after one round of warm-up.
 
     Inputs in host memory stay as they are. Runs there for at least ``seconds`` and 10 inferences; counts intervals
     between completions.
@@ -61,7 +62,8 @@ def combined(first: NetworkRate, second: NetworkRate) -> NetworkRate:
     seconds = first.runs / first.rate_hz + second.runs / second.rate_hz
     slower = max(first.inference_ms, second.inference_ms, key=lambda summary: summary.mean)
     graph_hz = min(first.graph_hz, second.graph_hz)
-    return NetworkRate(runs / seconds, runs, slower, max(first.enqueue_ms, second.enqueue_ms), graph_hz)
+    no_graph = first.no_graph or second.no_graph
+    return NetworkRate(runs / seconds, runs, slower, max(first.enqueue_ms, second.enqueue_ms), graph_hz, no_graph)
 
 
 def _device_network_rate(engine: DeviceEngine[Any], iterations: int) -> NetworkRate:
@@ -70,16 +72,16 @@ def _device_network_rate(engine: DeviceEngine[Any], iterations: int) -> NetworkR
         run = engine.plan.execution(engine.info.input_shape)
         try:
             plain = device_rate(run, driver, engine.input_dtype, iterations)
-            if not (driver.has_graphs and engine.capturable):
-                return plain
+            if not engine.capturable:
+                return replace(plain, no_graph=f"{engine.info.runtime}'s work cannot be captured into one")
             try:
                 graph = device_rate(run, driver, engine.input_dtype, iterations, graph=True)
-            except EngineError:
-                # Some networks cannot be captured; the plain rate stands by itself then.
-                return plain
+            except EngineError as error:
+                # Not every library has them, and not every network can be captured: the plain rate stands by itself.
+                return replace(plain, no_graph=": ".join(filter(None, (error.message, error.hint))))
         finally:
             run.close()
-    return NetworkRate(plain.rate_hz, plain.runs, plain.inference_ms, plain.enqueue_ms, graph.rate_hz)
+    return replace(plain, graph_hz=graph.rate_hz)
 
 
 def device_rate(

@@ -36,7 +36,7 @@ GLOSSARY = {
 class NetworkRate:
     """The network by itself: ``rate_hz`` over ``runs`` inferences with all requests in flight, on a GPU one after the
     other. There, ``enqueue_ms`` is what the processor needs to queue one, and ``graph_hz`` the rate with a CUDA graph;
-    0 where there is none.
+    0 where there is none, and ``no_graph`` says why.
     """
 
     rate_hz: float
@@ -44,6 +44,7 @@ class NetworkRate:
     inference_ms: Summary
     enqueue_ms: float = 0.0
     graph_hz: float = 0.0
+    no_graph: str = ""
 
 
 def environment() -> dict[str, Any]:
@@ -94,8 +95,11 @@ def build(
             report["network_only_enqueue_ms"] = round(network.enqueue_ms, 4)
         if network.graph_hz:
             report["network_only_graph_hz"] = round(network.graph_hz, 3)
-        if network.rate_hz:
-            report["end_to_end_share"] = round(metrics.rate_hz / network.rate_hz, 3)
+        if network.no_graph:
+            report["network_only_no_graph"] = network.no_graph
+        best_hz = max(network.rate_hz, network.graph_hz) if "gpu" in report["stages_ms"] else network.rate_hz
+        if best_hz:
+            report["end_to_end_share"] = round(metrics.rate_hz / best_hz, 3)
         report["bound"] = bound(report)
     return report
 
@@ -113,8 +117,9 @@ def _rounded(summary: Summary) -> dict[str, Any]:
 #: What to do about the part that bounds, by its name's beginning.
 HINTS = {
     "the source": "--decode nvdec decodes on the GPU; a smaller or less compressed video decodes faster",
-    "copies": "a smaller frame, or --output null: labels and overlay come down only for outputs that show them",
-    "queueing": "a CUDA graph queues all of it with one call: pip install cuda-bindings",
+    "copies to": "--decode nvdec: pictures are decoded where they are needed; or a smaller video",
+    "copies from": "--encode nvenc, or --output null: labels and overlay come down only for outputs that show them",
+    "queueing": "a CUDA graph queues all of it with one call",
     "the output": "--output null shows what it costs; a faster --preset, or --encode nvenc",
 }
 
@@ -127,24 +132,38 @@ def bound(report: Mapping[str, Any]) -> str:
         return float(stages[name]["mean"]) if name in stages else 0.0
 
     painting = mean("preprocess") + mean("postprocess")
-    network_ms = 1e3 / report["network_only_hz"] if report["network_only_hz"] else 0.0
+    rate_hz = report["network_only_hz"]
     busy = {"the source (decode)": mean("decode")}
-    if "upload" in stages:
+    on_gpu = "upload" in stages or "gpu" in stages
+    if on_gpu:
+        as_graph = "gpu" in stages
+        if as_graph:
+            rate_hz = max(rate_hz, report.get("network_only_graph_hz", 0.0))
+        queueing = 0.0 if as_graph else float(report.get("network_only_enqueue_ms", 0.0))
+        # It does both: what is the larger part names it.
+        host = (
+            "queueing the network's work, and copying (host)"
+            if 2 * queueing > mean("host")
+            else ("the segmenter thread (host: copying into and out of pinned memory, and queueing)")
+        )
         busy |= {
-            "the GPU (preprocess, network, postprocess)": network_ms + painting,
+            "the GPU (preprocess, network, postprocess)": _period_ms(rate_hz) + painting,
             "copies to the GPU (upload)": mean("upload"),
             "copies from the GPU (download)": mean("download"),
-            "the segmenter thread (host)": mean("host"),
-            "queueing the network's work": report.get("network_only_enqueue_ms", 0.0),
+            host: max(mean("host"), queueing),
         }
     else:
-        busy |= {"the network": network_ms, "the segmenter thread (preprocess and postprocess)": painting}
+        busy |= {"the network": _period_ms(rate_hz), "the segmenter thread (preprocess and postprocess)": painting}
     busy |= {f"the output ({name})": mean(name) for name in stages if name.startswith("write ")}
     worst = max(busy, key=lambda name: busy[name])
-    hint = next((hint for beginning, hint in HINTS.items() if worst.startswith(beginning)), "")
-    if "upload" not in stages:
-        hint = ""
+    hint = next((hint for beginning, hint in HINTS.items() if worst.startswith(beginning)), "") if on_gpu else ""
+    if worst.startswith("queueing") and "network_only_no_graph" in report:
+        hint += f"; here there is none: {report['network_only_no_graph']}"
     return f"{worst}: {busy[worst]:.1f} ms a frame" + (f" ({hint})" if hint else "")
+
+
+def _period_ms(rate_hz: float) -> float:
+    return 1e3 / rate_hz if rate_hz else 0.0
 
 
 def text(report: Mapping[str, Any]) -> str:
@@ -167,6 +186,8 @@ def text(report: Mapping[str, Any]) -> str:
         )
     if "network_only_graph_hz" in report:
         lines.append(f"with a graph  {report['network_only_graph_hz']:8.2f} frames/s")
+    elif "network_only_no_graph" in report:
+        lines.append(f"with a graph      none: {report['network_only_no_graph']}")
     share = f", {report['end_to_end_share']:.0%} of network only" if "end_to_end_share" in report else ""
     dropped = sum(report["dropped"].values())
     causes = "; ".join(f"{count} {cause}" for cause, count in report["dropped"].items())

@@ -24,8 +24,8 @@ from segcam.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from segcam.errors import CudaError
 from segcam.kernels.cuda.driver import open_driver
 from segcam.suite import measure as suite
-from segcam.suite.chart import chart
-from segcam.suite.table import table
+from segcam.suite.chart import _cycle, chart
+from segcam.suite.table import columns, engines, rate_words, table
 
 QUICK = ("--seconds", "0", "--frames", "4", "--iterations", "3")
 
@@ -63,7 +63,7 @@ def test_the_suite_on_the_processor(here: Path, capsys: pytest.CaptureFixture[st
     assert all("at least 385x385" in row["problem"] for row in rows[2:])
     lines = [line for line in out.splitlines() if line.startswith("|")]
     assert len(lines) == 6 and len({line.count("|") for line in lines}) == 1
-    assert f"| fast_scnn | 64x128 | {rows[0]['gflops']:.1f} | {rows[0]['network_only_hz']:.1f} | " in lines[2]
+    assert f"| fast_scnn | 64x128 | {rows[0]['gflops']:.1f} | {rate_words(rows[0]['network_only_hz'])} | " in lines[2]
     assert "not measured: fastseg networks take" in lines[4]
     assert "fast_scnn at 64x128 ..." in err and "wrote suite.png and suite.json" in err
     picture = cv2.imread(str(here / "suite.png"))
@@ -159,18 +159,26 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tensorrt_face: Any) -> SimpleNamespace:
 @pytest.mark.parametrize("runtime", ["tensorrt", "onnxruntime"])
 def test_the_suite_on_a_gpu(here: Path, gpu: SimpleNamespace, runtime: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Both libraries in turn; graphs where library and runtime have them."""
-    assert run("--runtime", runtime, "--device", "cuda:0", "--iterations", "7", "--no-rewrite") == 0
+    assert run("--runtime", runtime, "--device", "cuda:0", "--iterations", "7", "--frames", "40", "--no-rewrite") == 0
     (row,) = read(here)
     assert row["engine"]["device"] == "NVIDIA Stand-in" and row["network_only_runs"] == 14
     assert row["network_only_enqueue_ms"] > 0
     assert set(row["drivers"]) == {"pycuda", "cuda-python"}
     assert all(found["network_only_hz"] > 0 for found in row["drivers"].values())
-    # "auto" is PyCUDA, which has no graphs.
-    assert "network_only_graph_hz" not in row
+    for measured, graph, why in (
+        *((row["drivers"][name], "graph_hz", "no_graph") for name in ("pycuda", "cuda-python")),
+        (row, "network_only_graph_hz", "network_only_no_graph"),
+    ):
+        assert (graph in measured) != bool(measured.get(why)), measured
     assert ("graph_hz" in row["drivers"]["cuda-python"]) == (runtime == "tensorrt")
     assert {"upload", "preprocess", "inference", "postprocess", "download"} <= set(row["stages_ms"])
     out = capsys.readouterr().out
-    assert "| network, pycuda | network, cuda-python |" in out
+    assert "NVIDIA Stand-in, 8192 MiB, compute capability 8.9, driver for CUDA " in out and row["gpu"]["index"] == 0
+    for name in ("pycuda", "cuda-python"):
+        assert f"| network only, {name} | with a graph, {name} |" in out
+    if runtime == "onnxruntime":
+        assert "cuda-python, no graph: ONNX Runtime's work cannot be captured into one" in out
+        assert out.count("| none |") > 0
 
 
 @pytest.mark.tensorrt("11.4.0.106")
@@ -196,7 +204,8 @@ def test_graph_and_plain_where_only_cuda_python_is_there(
     assert row["network_only_graph_hz"] > 0 and row["end_to_end_plain_hz"] > 0
     assert "PyCUDA is not installed" in row["drivers"]["pycuda"]["problem"]
     out = capsys.readouterr().out
-    assert "| with a graph |" in out and "| without graphs |" in out and "pycuda: PyCUDA is not installed" in out
+    assert "| with a graph | end to end | end to end without graphs |" in out
+    assert "pycuda: PyCUDA is not installed" in out
 
 
 @pytest.mark.tensorrt("11.4.0.106")
@@ -264,3 +273,26 @@ def test_a_table_keeps_its_columns_whatever_is_in_it() -> None:
     lines = [line for line in page.splitlines() if line.startswith("|")]
     assert len(lines) == 4 and {line.count("|") for line in lines} == {7}
     assert "net/work" in lines[2] and "two lines / and a bar" in lines[3]
+
+
+def test_engines_that_differ_in_little_are_one_line() -> None:
+    """How many layers stay in fp32 is another number for each network."""
+    engine = {"runtime": "R", "version": "1", "device": "D", "precision": "bf16", "first_layers_fp32": 3}
+    rows = [ROW | {"engine": engine}, ROW | {"engine": engine | {"first_layers_fp32": 8}}]
+    assert engines(rows) == ["engine: R 1 (D), bf16, the first 3 to 8 layers fp32"]
+    assert engines(rows[:1]) == ["engine: R 1 (D), bf16, the first 3 layers fp32"]
+    other = engine | {"precision": "fp32", "first_layers_fp32": 0}
+    assert engines([*rows, ROW | {"engine": other}])[1] == "engine: R 1 (D), fp32"
+
+
+def test_each_bar_of_a_gpu_has_a_colour_of_its_own() -> None:
+    row = ROW | {"network_only_graph_hz": 70.0, "end_to_end_plain_hz": 30.0, "drivers": {"a": {}, "b": {}, "c": {}}}
+    names = [title for title, _ in columns([row])]
+    assert names == ["network only", "with a graph", "end to end", "end to end without graphs"]
+    assert len({color for color in _cycle(len(names))}) == len(names)
+
+
+def test_a_long_title_ends_inside_the_picture() -> None:
+    """Where several runtimes were used."""
+    ink = (chart([ROW], "machine; " * 60)[:32] < 100).all(2).any(0)
+    assert ink[:1000].sum() > 300 and not ink[-12:].any()

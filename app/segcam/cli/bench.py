@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ def _parser() -> Parser:
     what = parser.add_argument_group("suite")
     what.add_argument("--suite", action="store_true", help="measure the zoo's networks")
     what.add_argument(
-        "--networks", metavar="NAMES", default="", help="only these (small_f64,fast_scnn); see segcam models"
+        "--networks", metavar="NAMES", default="", help="only these (mobilev3small_f64,fast_scnn); see segcam models"
     )
     what.add_argument("--sizes", metavar="HxW", default=SIZES, help=f"input sizes (default: {SIZES})")
     what.add_argument(
@@ -106,12 +107,16 @@ def _suite(given: argparse.Namespace, settings: Settings) -> int:
     check_writable(chart)
     if given.json != "-":
         check_writable(Path(given.json))
-    rows, interrupted = _measure(entries, sizes, settings, Amount(given.seconds, given.iterations, given.frames))
+    # Before: afterwards the load is the suite's own.
     environment = report.environment()
+    amount = Amount(given.seconds, given.iterations, given.frames)
+    rows, interrupted = _measure(entries, sizes, settings, amount)
     page = table(rows, environment)
     print(page, file=sys.stderr if given.json == "-" else sys.stdout)
-    report.write_json({"environment": environment, "rows": rows, "interrupted": interrupted}, given.json)
-    write_chart(rows, f"frames per second on {_where(rows, environment)}", chart)
+    report.write_json(
+        {"environment": environment, "amount": asdict(amount), "rows": rows, "interrupted": interrupted}, given.json
+    )
+    write_chart(rows, f"frames per second, random weights. {_where(rows, environment)}", chart)
     _say(f"wrote {chart}" + ("" if given.json == "-" else f" and {given.json}"))
     if interrupted:
         return 130
@@ -123,6 +128,7 @@ def _measure(
 ) -> tuple[list[dict[str, Any]], bool]:
     """The rows, and whether Ctrl-C ended it before the last: what was measured until then is kept."""
     from segcam.suite.measure import measure
+    from segcam.suite.table import rate_words
 
     rows: list[dict[str, Any]] = []
     warned: set[str] = set()
@@ -147,7 +153,8 @@ def _measure(
                 if "problem" in rows[-1]:
                     _say(f"  not measured: {rows[-1]['problem']}")
                 else:
-                    _say(f"  {rows[-1]['network_only_hz']:.1f} frames/s, end to end {rows[-1]['end_to_end_hz']:.1f}")
+                    network, end_to_end = (rate_words(rows[-1][key]) for key in ("network_only_hz", "end_to_end_hz"))
+                    _say(f"  {network} frames/s, end to end {end_to_end}")
     return rows, False
 
 
@@ -189,11 +196,11 @@ def _sizes(text: str) -> list[tuple[int, int]]:
 
 
 def _where(rows: Sequence[dict[str, Any]], environment: dict[str, Any]) -> str:
-    """What did the work: the GPU, or the processor."""
-    engine = next((row["engine"] for row in rows if "engine" in row), None)
-    if engine is None:
-        return str(environment["cpu"])
-    return f"{engine['device']}, {engine['runtime']} {engine['version']}, {engine['arithmetic']}"
+    """What did the work, and how: of a mixture all of it."""
+    from segcam.suite.table import engines
+
+    host = f"{environment['cpu']}, {environment['cores']} cores"
+    return "; ".join([host, *(line.removeprefix("engine: ") for line in engines(rows))])
 
 
 def _say(line: str) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from segcam.errors import SinkError
 from segcam.sinks.files import write_error
-from segcam.suite.table import columns, figure
+from segcam.suite.table import columns, figure, rate_words
 from segcam.writing import whole_file
 
 Picture = NDArray[np.uint8]
@@ -35,7 +35,7 @@ def chart(rows: Sequence[Mapping[str, Any]], title: str) -> Picture:
     top, bottom = 74, 34
     height = top + max(1, len(rows)) * group + bottom
     paper = np.full((height, _WIDTH, 3), _PAPER, np.uint8)
-    _write(paper, title, (12, 24), 0.5)
+    _write(paper, _fitting(title, _WIDTH - 24), (12, 24), 0.5)
     x = 12
     for (words, _), color in zip(shown, _cycle(len(shown)), strict=True):
         cv2.rectangle(paper, (x, 40), (x + 12, 52), color, -1)
@@ -61,7 +61,7 @@ def chart(rows: Sequence[Mapping[str, Any]], title: str) -> Picture:
                 continue
             end = left + round(span * value / most)
             cv2.rectangle(paper, (left, y + place * _BAR), (end, y + (place + 1) * _BAR - 3), color, -1)
-            _write(paper, f"{value:.1f}", (end + 6, y + (place + 1) * _BAR - 4), 0.38)
+            _write(paper, rate_words(value), (end + 6, y + (place + 1) * _BAR - 4), 0.38)
     return paper
 
 
@@ -89,10 +89,19 @@ def _step(most: float) -> float:
     return float(next(power * n for n in (1, 2, 5, 10) if power * n >= most / 6))
 
 
-def _wide(text: str) -> int:
+def _wide(text: str, scale: float = 0.42) -> int:
     import cv2
 
-    return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)[0][0])
+    return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0])
+
+
+def _fitting(title: str, width: int) -> str:
+    """As much of it as there is room for."""
+    shown = title
+    while _wide(shown, 0.5) > width and len(title) > 4:
+        title = title[:-1]
+        shown = f"{title} ..."
+    return shown
 
 
 def _write(paper: Picture, text: str, at: tuple[int, int], scale: float, color: tuple[int, int, int] = _INK) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from segcam.sinks.base import RunStats, StreamInfo
 from segcam.sources.base import SourceOptions
 from segcam.sources.made import Planes
 from segcam.sources.synthetic import SyntheticSource
+from segcam.suite.table import rate_words
 
 Say = Callable[[str], None]
 
@@ -84,6 +84,7 @@ def measure(
         try:
             row |= _measured(network, size, amount)
             if isinstance(network.engine, DeviceEngine):
+                row["gpu"] = dataclasses.asdict(network.engine.driver.device)
                 row["drivers"] = _by_driver(network.engine, amount, say)
         finally:
             network.close()
@@ -107,6 +108,7 @@ def _measured(network: Network, size: tuple[int, int], amount: Amount) -> dict[s
         "network_only_inference_ms",
         "network_only_enqueue_ms",
         "network_only_graph_hz",
+        "network_only_no_graph",
         "end_to_end_hz",
         "end_to_end_share",
         "frames",
@@ -147,11 +149,11 @@ def _by_driver(engine: DeviceEngine[Any], amount: Amount, say: Say) -> dict[str,
     found: dict[str, Any] = {}
     kinds: tuple[Kind, ...] = ("pycuda", "cuda-python")
     for kind in kinds:
-        begun = time.perf_counter()
         try:
             driver = open_driver(kind, engine.driver.device.index)
         except (MissingDependencyError, SegcamError) as error:
             found[kind] = {"problem": error.message}
+            say(f"  through {kind}: {error.message}")
             continue
         try:
             again = engine.with_driver(driver)
@@ -166,7 +168,10 @@ def _by_driver(engine: DeviceEngine[Any], amount: Amount, say: Say) -> dict[str,
             found[kind] = {"network_only_hz": round(rate.rate_hz, 3), "enqueue_ms": round(rate.enqueue_ms, 4)}
             if rate.graph_hz:
                 found[kind]["graph_hz"] = round(rate.graph_hz, 3)
+            else:
+                found[kind]["no_graph"] = rate.no_graph
         finally:
             driver.close()
-        say(f"  {kind}: {time.perf_counter() - begun:.1f} s")
+        said = found[kind].get("problem") or f"{rate_words(found[kind]['network_only_hz'])} frames/s"
+        say(f"  through {kind}: {said}")
     return found

@@ -6,38 +6,57 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 NOTES = (
-    "frames/s; random weights. network: by itself, its input in place (on a GPU one run behind the other, by CUDA "
-    "events). end to end: from pictures in memory to class map and overlay in memory, no decoding and no encoding."
+    "frames/s, with random weights. network only: its input in place (on a GPU one run behind the other, by CUDA "
+    "events, after a warm-up). end to end: from pictures in memory to class map and overlay in memory, no decoding and "
+    "no encoding."
 )
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(title, key) of the figures that any of the rows has; drivers as ``drivers/NAME``."""
-    shown = [("network", "network_only_hz")]
-    if any("network_only_graph_hz" in row for row in rows):
+    """(title, key) of the figures that tell the networks apart: graphs only on a GPU."""
+    shown = [("network only", "network_only_hz")]
+    on_gpu = any("drivers" in row for row in rows)
+    if on_gpu:
         shown.append(("with a graph", "network_only_graph_hz"))
-    names = dict.fromkeys(name for row in rows for name in row.get("drivers", {}))
-    shown += [(f"network, {name}", f"drivers/{name}") for name in names]
     shown.append(("end to end", "end_to_end_hz"))
-    if any("end_to_end_plain_hz" in row for row in rows):
-        shown.append(("without graphs", "end_to_end_plain_hz"))
+    if on_gpu:
+        shown.append(("end to end without graphs", "end_to_end_plain_hz"))
     return shown
+
+
+def driver_columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(title, key) of the network through each CUDA library; keys as ``drivers/NAME/FIGURE``."""
+    names = dict.fromkeys(name for row in rows for name in row.get("drivers", {}))
+    return [
+        (f"{title}, {name}", f"drivers/{name}/{key}")
+        for name in names
+        for title, key in (("network only", "network_only_hz"), ("with a graph", "graph_hz"))
+    ]
 
 
 def figure(row: Mapping[str, Any], key: str) -> float | None:
     """The number of a column; None where it was not measured."""
-    if key.startswith("drivers/"):
-        row, key = row.get("drivers", {}).get(key.removeprefix("drivers/"), {}), "network_only_hz"
-    return float(row[key]) if key in row else None
+    found: Any = row
+    for part in key.split("/"):
+        if part not in found:
+            return None
+        found = found[part]
+    return float(found)
+
+
+def rate_words(rate_hz: float) -> str:
+    """To about three figures: slow networks differ, too."""
+    return f"{rate_hz:.1f}" if rate_hz >= 10 else f"{rate_hz:.2f}"
 
 
 def table(rows: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> str:
-    """The machine, a row for each network and size, and what bounds each."""
-    shown = columns(rows)
+    """The machine, a row for each network and size, what bounds each, and why what is not there is not there."""
+    shown = [*columns(rows), *driver_columns(rows)]
     head = ["network", "size", "GFLOPs", *(title for title, _ in shown), "bound by"]
     lines = [
-        f"{environment['cpu']}, {environment['cores']} cores, load {environment['load_1min']}; "
+        f"{environment['cpu']}, {environment['cores']} cores, load before {environment['load_1min']}; "
         f"segcam {environment['segcam']}, Python {environment['python']}",
+        *dict.fromkeys(_gpu(row["gpu"]) for row in rows if "gpu" in row),
         "",
         "| " + " | ".join(head) + " |",
         "| " + " | ".join(["---", "---", *["---:"] * (1 + len(shown)), "---"]) + " |",
@@ -46,19 +65,56 @@ def table(rows: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> 
         height, width = row["size"]
         cells = [row["network"], f"{height}x{width}"]
         cells.append(f"{row['gflops']:.1f}" if "gflops" in row else "")
-        cells += ["" if (value := figure(row, key)) is None else f"{value:.1f}" for _, key in shown]
+        cells += [_cell(row, key) for _, key in shown]
         cells.append(f"not measured: {row['problem']}" if "problem" in row else row.get("bound", ""))
-        lines.append("| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in cells) + " |")
-    ran = dict.fromkeys(_engine(row["engine"]) for row in rows if "engine" in row)
-    lines += ["", *(f"engine: {words}" for words in ran)]
-    missing = {
-        f"{name}: {found['problem']}"
-        for row in rows
-        for name, found in row.get("drivers", {}).items()
-        if "problem" in found
-    }
-    return "\n".join([*lines, *sorted(missing), NOTES])
+        lines.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
+    return "\n".join([*lines, "", *engines(rows), *_missing(rows), NOTES])
 
 
-def _engine(engine: Mapping[str, Any]) -> str:
-    return f"{engine['runtime']} {engine['version']} ({engine['device']}), {engine['arithmetic']}"
+def engines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each runtime and arithmetic that networks ran with; what differs from network to network is left to
+    the JSON."""
+    found: dict[str, list[int]] = {}
+    for row in rows:
+        if "engine" in row:
+            engine = row["engine"]
+            line = f"engine: {engine['runtime']} {engine['version']} ({engine['device']}), {engine['precision']}"
+            found.setdefault(line, []).append(engine.get("first_layers_fp32", 0))
+    return [
+        line + (f", the first {_span(firsts)} layers fp32" if any(firsts) else "") for line, firsts in found.items()
+    ]
+
+
+def _span(numbers: Sequence[int]) -> str:
+    least, most = min(numbers), max(numbers)
+    return str(most) if least == most else f"{least} to {most}"
+
+
+def _cell(row: Mapping[str, Any], key: str) -> str:
+    value = figure(row, key)
+    if value is not None:
+        return rate_words(value)
+    return "" if "problem" in row else "none"
+
+
+def _missing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why there are figures that are not there, each reason once."""
+    found = dict.fromkeys(f"no graph: {row['network_only_no_graph']}" for row in rows if "network_only_no_graph" in row)
+    for row in rows:
+        for name, measured in row.get("drivers", {}).items():
+            if "problem" in measured:
+                found[f"{name}: {measured['problem']}"] = None
+            elif "no_graph" in measured:
+                found[f"{name}, no graph: {measured['no_graph']}"] = None
+    return [" ".join(line.split()) for line in found]
+
+
+def _gpu(device: Mapping[str, Any]) -> str:
+    capability, cuda = (".".join(map(str, device[key])) for key in ("compute_capability", "driver_version"))
+    return (
+        f"{device['name']}, {device['memory_bytes'] >> 20} MiB, compute capability {capability}, driver for CUDA {cuda}"
+    )
+
+
+def _plain(cell: str) -> str:
+    return cell.replace("|", "/").replace("\n", " ")
