@@ -48,7 +48,7 @@ def _copy_ms(context: Context, driver: Driver, stream: Stream, nbytes: int, pair
 
 
 def _verdict(
-    context: Context, driver: Driver, stream: Stream, name: str, took_ms: float, nbytes: int, rate: float
+    context: Context, driver: Driver, stream: Stream, kernel: str, name: str, took_ms: float, nbytes: int, rate: float
 ) -> Finding:
     needed_ms = nbytes / rate
     pairs = _sets(context, nbytes)
@@ -67,10 +67,7 @@ def _verdict(
         "same_size_copy_us": round(copy_ms * 1e3, 2),
         "ratio_to_same_size_copy": round(took_ms / copy_ms, 3),
     }
-    if context.quick:
-        # So little work takes as long as a launch does.
-        return context.timed(name, words, **figures)
-    return context.found(name, ratio <= TARGET, words, **figures)
+    return context.at_speed(f"{kernel} {name}", ratio <= TARGET, words, target=kernel, **figures)
 
 
 def _sets(context: Context, nbytes: int) -> int:
@@ -109,8 +106,8 @@ def _preprocess(context: Context, driver: Driver, stream: Stream, rate: float) -
                 held.callback(out.close)
                 queue.append(partial(launcher.launch, on_device, out.address, stream))
             took_ms = per_run_ms(driver, queue, context.runs, stream)
-        name = f"preprocess {format} {height}x{width} to {dtype} {input_hw[0]}x{input_hw[1]}"
-        yield _verdict(context, driver, stream, name, took_ms, nbytes, rate)
+        name = f"{format} {height}x{width} to {dtype} {input_hw[0]}x{input_hw[1]}"
+        yield _verdict(context, driver, stream, "preprocess", name, took_ms, nbytes, rate)
     module.close()
 
 
@@ -158,6 +155,6 @@ def _postprocess(context: Context, driver: Driver, stream: Stream, rate: float) 
                     )
                 )  # fmt: skip
             took_ms = per_run_ms(driver, queue, context.runs, stream)
-        name = f"postprocess {dtype} scores at 1/{stride} to labels and {format} overlay"
-        yield _verdict(context, driver, stream, name, took_ms, nbytes, rate)
+        name = f"{dtype} scores at 1/{stride} to labels and {format} overlay"
+        yield _verdict(context, driver, stream, "postprocess", name, took_ms, nbytes, rate)
     module.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,19 +21,21 @@ class Absent(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the result. "timed" only measures: there is nothing that it could miss."""
+    """One line of the result. "timed" only measures: there is nothing that it could miss. ``target`` is a key of
+    ``gpucheck.targets.TARGETS`` where this line decides about one."""
 
     part: str
     name: str
     state: State
     words: str
     figures: dict[str, Any] = field(default_factory=dict)
+    target: str = ""
 
 
 @dataclass(frozen=True)
 class Context:
     """``size`` (height, width) of frames and networks where speed counts; ``quick``: small, for tests and sanitizers;
-    ``runs`` of what is timed; ``work`` is a folder that goes away."""
+    ``runs`` of what is timed; ``work`` is a folder that goes away; ``seconds`` are what the part has got."""
 
     part: str
     device: int
@@ -41,9 +43,15 @@ class Context:
     quick: bool
     runs: int
     work: Path
+    seconds: float = 300.0
 
-    def found(self, name: str, good: bool, words: str, **figures: Any) -> Finding:
-        return Finding(self.part, name, "ok" if good else "failed", words, figures)
+    def found(self, name: str, good: bool, words: str, *, target: str = "", **figures: Any) -> Finding:
+        return Finding(self.part, name, "ok" if good else "failed", words, figures, target)
+
+    def at_speed(self, name: str, good: bool, words: str, *, target: str, **figures: Any) -> Finding:
+        """Counts only in a run that is not ``quick``: little work says nothing about speed."""
+        made = self.found(name, good, words, target=target, **figures)
+        return replace(made, state="timed") if self.quick else made
 
     def timed(self, name: str, words: str, **figures: Any) -> Finding:
         return Finding(self.part, name, "timed", words, figures)
@@ -51,6 +59,9 @@ class Context:
     def absent(self, name: str, words: str) -> Finding:
         return Finding(self.part, name, "absent", words)
 
+
+#: What fails to import of these is a fault, not something that this machine lacks.
+OWN = ("segcam", "gpucheck", "gpu_check")
 
 Part = Callable[[Context], Iterator[Finding]]
 
@@ -70,9 +81,13 @@ def collect(part: Part, context: Context, say: Callable[[Finding], None]) -> lis
             add(finding)
     except Absent as absent:
         add(context.absent("all" if not found else "the rest", str(absent)))
-    except (MissingDependencyError, ModuleNotFoundError) as error:
-        add(context.absent("all" if not found else "the rest", getattr(error, "message", str(error))))
+    except MissingDependencyError as error:
+        add(context.absent("all" if not found else "the rest", error.message))
     except Exception as error:
+        if isinstance(error, ImportError) and (error.name or "").partition(".")[0] not in OWN:
+            # Not there, or one of its own libraries isn't.
+            add(context.absent("all" if not found else "the rest", str(error)))
+            return found
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}:{last.lineno}"
         words = f"{type(error).__name__} at {where}: {getattr(error, 'message', None) or error}"

@@ -80,7 +80,7 @@ def _one(context: Context, driver: Driver) -> Iterator[Finding]:
         capture.graph.close()
         yield context.found(f"{driver.name}: graphs", good, "captured, launched three times")
     else:
-        yield context.absent(f"{driver.name}: graphs", "PyCUDA has none")
+        yield context.absent(f"{driver.name}: graphs", "PyCUDA has none by itself: they come with cuda-bindings")
     for held in (stream, other, event, one, two, up, down):
         held.close()
     lost = free_before - driver.memory()[0]

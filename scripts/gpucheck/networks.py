@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpucheck.base import Context, Finding, best_kind, gpu
-from gpucheck.pipeline import compare, rates
+from gpucheck.base import Absent, Context, Finding, best_kind, gpu
+from gpucheck.pipeline import NOT_SLOWER, compare, rates
 
 if TYPE_CHECKING:
     from segcam.engines.device import DeviceEngine
@@ -43,6 +43,8 @@ def _both(context: Context, runtime: str) -> Iterator[Finding]:
                     engine = _engine(context, runtime, path, precision, driver)
                     engine.activate()
                 except SegcamError as error:
+                    if runtime == "onnxruntime" and (missing := _missing_library()):
+                        raise Absent(f"ONNX Runtime's CUDA part does not load: {missing}") from None
                     # The other precision may well run.
                     yield context.found(f"{name}: load", False, error.message)
                     continue
@@ -51,9 +53,9 @@ def _both(context: Context, runtime: str) -> Iterator[Finding]:
                         yield _right(context, engine, path, name, precision)
                         yield from compare(context, engine, name)
                         yield from rates(context, engine, name)
-                    finding = _timed(context, engine, name)
-                    took[form] = finding.figures["ms"]
-                    yield finding
+                    for finding in _timed(context, engine, name):
+                        took.setdefault(form, finding.figures.get("ms", 0.0))
+                        yield finding
                 finally:
                     engine.close()
             if len(took) < 2:
@@ -61,6 +63,12 @@ def _both(context: Context, runtime: str) -> Iterator[Finding]:
             ratio = took["phases"] / took["dilated"]
             words = f"phase images take {ratio:.2f} of the dilated network's time"
             yield context.timed(f"{runtime} {precision}: dilated against phases", words, ratio=round(ratio, 3))
+
+
+def _missing_library() -> str:
+    from segcam.engines.onnxruntime_cuda import load_onnxruntime, missing_library
+
+    return missing_library(load_onnxruntime())
 
 
 def _export(context: Context, rewrite: Any) -> Path:
@@ -116,18 +124,23 @@ def _right(context: Context, engine: DeviceEngine[Any], path: Path, name: str, p
     return context.found(f"{name}: right", good, words, share=share, largest=far, spread=spread)
 
 
-def _timed(context: Context, engine: DeviceEngine[Any], name: str) -> Finding:
+def _timed(context: Context, engine: DeviceEngine[Any], name: str) -> Iterator[Finding]:
     from segcam.bench import network_rate
 
     rate = network_rate(engine, iterations=max(100, context.runs) if not context.quick else 5)
     mean = rate.inference_ms.mean
     words = f"{rate.rate_hz:.1f} frames/s by itself ({mean:.3f} ms; {rate.enqueue_ms:.3f} ms to queue it)"
-    if rate.graph_hz:
-        words += f", {rate.graph_hz:.1f} as a graph"
-    return context.timed(
+    yield context.timed(
         f"{name}: network only", words, hz=round(rate.rate_hz, 2), ms=round(mean, 4),
         enqueue_ms=round(rate.enqueue_ms, 4), graph_hz=round(rate.graph_hz, 2),
     )  # fmt: skip
+    what = f"{name}: network only, graph against plain"
+    if rate.graph_hz:
+        ratio = rate.graph_hz / rate.rate_hz
+        words = f"{rate.graph_hz:.1f} frames/s as a graph, {rate.rate_hz:.1f} plain"
+        yield context.at_speed(what, ratio >= NOT_SLOWER, words, target="graph", ratio=round(ratio, 3))
+    else:
+        yield context.absent(what, rate.no_graph)
 
 
 def _ignore(line: str) -> None:

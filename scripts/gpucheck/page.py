@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gpucheck.base import Finding
+from gpucheck.targets import outcomes
 
 #: These tell of a GPU nothing but that it isn't there.
-_NO_GPU_NEEDED = ("machine",)
+_NO_GPU_NEEDED = ("wheels", "machine", "resources")
 
 
 def line(finding: Finding) -> str:
@@ -15,17 +16,25 @@ def line(finding: Finding) -> str:
     return f"{mark} {finding.part:10} {finding.name}: {finding.words}"
 
 
-def page(findings: Sequence[Finding]) -> str:
-    """A table in Markdown, failures first, and a line that counts."""
+def page(findings: Sequence[Finding], quick: bool) -> str:
+    """Two tables in Markdown: everything found, failures first, and the targets; and a line that counts."""
     order = {"failed": 0, "ok": 1, "timed": 2, "absent": 3}
     rows = sorted(findings, key=lambda finding: order[finding.state])
-    lines = ["", "| state | part | what | found |", "| --- | --- | --- | --- |"]
-    for row in rows:
-        cells = [row.state, row.part, row.name, row.words]
-        lines.append("| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in cells) + " |")
+    lines = ["", *_table(["state", "part", "what", "found"], [[r.state, r.part, r.name, r.words] for r in rows])]
+    targets = outcomes(findings, quick)
+    lines += ["", *_table(["target", "", "why"], [[one.words, one.state, one.why] for one in targets])]
+    if any(finding.state == "absent" and "No module named" in finding.words for finding in findings):
+        lines += ["", "Packages that are not there can be carried along as wheels: --help says which."]
     counts = {state: sum(row.state == state for row in rows) for state in order}
     lines += ["", ", ".join(f"{count} {state}" for state, count in counts.items()) + f". {verdict(findings)}"]
     return "\n".join(lines)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
+    for cells in rows:
+        lines.append("| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in cells) + " |")
+    return lines
 
 
 def verdict(findings: Sequence[Finding]) -> str:

@@ -14,7 +14,7 @@ def check(context: Context) -> Iterator[Finding]:
 
     for kind in ("pycuda", "cuda-python"):
         try:
-            with gpu(context, kind) as driver:  # type: ignore[arg-type]  # both are kinds
+            with gpu(context, kind) as driver:
                 for file in KERNEL_FILES:
                     data = read_ptx(file)
                     begun = time.perf_counter()
