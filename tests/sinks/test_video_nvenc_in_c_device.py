@@ -30,8 +30,9 @@ made, to = OnGpu(driver), sink(path, said, gpu=driver)
 assert to.takes_device_overlays
 for number in range(60):
     write(to, made.frame(number))
-    assert made.came_back == list(range(number + 1))
+    assert made.came_back == list(range(number))
 to.close()
+assert made.came_back == list(range(60))
 assert not said and "H.264 NVENC p1 quality 23 from the GPU's memory" in to.description, (said, to.description)
 check(path, list(range(60)))
 made.pool.close()
@@ -47,7 +48,7 @@ assert driver.released and not device_pictures._lent
     mine = after(lines, "nvenc session")
     read = re.findall(r"nvenc encode (\d+) at (\d+) from device memory (\w+)", "\n".join(mine))
     assert read == [(str(number), str(number), at[str(number)]) for number in range(60)]
-    assert sum(line.startswith("nvenc register") for line in mine) == len(set(at.values())) == 1
+    assert sum(line.startswith("nvenc register") for line in mine) == len(set(at.values())) == 2
 
 
 def test_no_picture_comes_back_before_it_was_read(run: Run, tmp_path: Path) -> None:
@@ -192,6 +193,7 @@ assert driver.released and made.came_back == list(range(6))
 def test_the_context_outlives_the_encoder(run: Run, tmp_path: Path) -> None:
     program = """
 driver = open_driver("cuda-python")
+keep_back(0)
 made, to = OnGpu(driver), sink(path, said, gpu=driver)
 for number in range(3):
     write(to, made.frame(number))
@@ -232,7 +234,8 @@ try:
 except SinkError as error:
     kept.append(error)
 assert all("What was written before can be played" in error.hint for error in kept[:2]), kept
-check(path, list(range(30)))
+# The one that was inside is lost with the encoder.
+check(path, list(range(29)))
 kept.clear()
 gc.collect()
 assert made.came_back == list(range(31)) and not device_pictures._lent

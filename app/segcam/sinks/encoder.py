@@ -20,6 +20,9 @@ Encode = Literal["auto", "nvenc", "x264"]
 #: Each key frame costs size; without them players can't jump.
 _KEY_FRAME_S = 2
 
+#: Frames inside NVENC at once: the next is there when one is done. With none, each call waits for its own.
+_NVENC_DELAY = 2
+
 #: NVENC's presets by x264's: p1 is the fastest, p7 the best.
 _NVENC_PRESETS = {
     "ultrafast": "p1",
@@ -67,12 +70,14 @@ class Encoder:
             # x264 prints a page of statistics otherwise; its errors come as exceptions.
             more = "log=0" + (":chromaloc=1" if centred_chroma else "")
             return {"preset": self.preset, "crf": str(self.crf), **key_frames, "x264-params": more}
-        options = {"preset": _NVENC_PRESETS[self.preset], "gpu": str(self.gpu), **key_frames}
+        options = {
+            "preset": _NVENC_PRESETS[self.preset], "gpu": str(self.gpu), "delay": str(_NVENC_DELAY), **key_frames
+        }  # fmt: skip
         if self.crf == 0:
             # A quality of 0 means "automatic" to NVENC.
             return {**options, "tune": "lossless", "rc": "constqp", "qp": "0"}
-        # Without a bit rate of 0 the default one (2 Mbit/s) would cap the quality. Delay: a packet for each frame.
-        return {**options, "rc": "vbr", "cq": str(self.crf), "b": "0", "delay": "0"}
+        # Without a bit rate of 0 the default one (2 Mbit/s) would cap the quality.
+        return {**options, "rc": "vbr", "cq": str(self.crf), "b": "0"}
 
 
 def nvenc_problem(encoder: Encoder, size: tuple[int, int]) -> str | None:
