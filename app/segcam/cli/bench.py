@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segcam.cli import interrupts
 from segcam.cli.args import Parser, add_settings, given_flags
 from segcam.config import find_config, load
 from segcam.errors import UsageError
@@ -144,6 +145,7 @@ def _measure(
             for size in sizes:
                 _say(f"{entry.name} at {size[0]}x{size[1]} ...")
                 try:
+                    interrupts.check()
                     rows.append(measure(entry, size, settings, amount, Path(folder), warn, _say))
                 except KeyboardInterrupt:
                     if not rows:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segcam import __version__
+from segcam.cli import interrupts
 from segcam.errors import SegcamError, UsageError
 
 if TYPE_CHECKING:
@@ -57,10 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = _run(list(sys.argv[1:] if argv is None else argv))
+        with interrupts.noting():
+            code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
+        interrupts.answered()
         return 130
     except BrokenPipeError:
         # Python flushes stdout once more at exit and would complain: give it a place to write to.

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, cast
 
+from segcam.cli import interrupts
 from segcam.cli.progress import Progress
 from segcam.config import Resolved
 from segcam.errors import SegcamError, SinkError, UsageError
@@ -64,6 +65,7 @@ def run(resolved: Resolved) -> int:
         raise
     job = Run(settings, source, info, outputs, network)
     try:
+        interrupts.check()
         return job.go()
     finally:
         # What a thread that never came back still uses is left to the end of the process.

@@ -6,6 +6,8 @@ import sys
 import threading
 from typing import Any
 
+from segcam.cli import interrupts
+
 _WIDTH = 10
 
 
@@ -58,8 +60,8 @@ class Stages:
         self.say(f"  {stage:{_WIDTH}} {words}")
 
     def cancelled(self) -> bool:
-        # Ctrl-C comes as KeyboardInterrupt, and where TensorRT builds as a signal of its own.
-        return False
+        # Ctrl-C comes as KeyboardInterrupt if it comes, and where TensorRT builds as a signal of its own.
+        return interrupts.interrupted()
 
     def say(self, line: str) -> None:
         if self._bar is not None:
