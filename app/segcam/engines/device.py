@@ -90,7 +90,8 @@ EngineT = TypeVar("EngineT", bound="DeviceEngine[Any]")
 
 @dataclass(eq=False)
 class _Slot:
-    """All that one frame in flight needs. Events: the network begins, it ends, its output has arrived."""
+    """All that one frame in flight needs. Events: the network begins, it ends, its output has arrived. Pinned memory is
+    there once somebody has asked for ``input``: who has memory of his own needs none."""
 
     execution: DeviceRun
     fed: PlanTensor
@@ -98,23 +99,28 @@ class _Slot:
     stream: Stream
     given: DeviceMemory
     made: DeviceMemory
-    given_host: PinnedMemory
-    made_host: PinnedMemory
     begun: Event
     ended: Event
     arrived: Event
+    host: tuple[PinnedMemory, PinnedMemory] | None = None
 
     # Made anew for each use: pinned memory stays for as long as there is a view of it.
 
     @property
     def input(self) -> NDArray[Any]:
-        of = self.execution
-        return self.given_host.array.view(numpy_dtype(self.fed.dtype)).reshape(of.input_shape)
+        assert self.host is not None
+        return self.host[0].array.view(numpy_dtype(self.fed.dtype)).reshape(self.execution.input_shape)
 
     @property
     def output(self) -> NDArray[Any]:
-        of = self.execution
-        return self.made_host.array.view(numpy_dtype(self.read.dtype)).reshape(of.output_shape)
+        assert self.host is not None
+        return self.host[1].array.view(numpy_dtype(self.read.dtype)).reshape(self.execution.output_shape)
+
+    def drop_host(self) -> None:
+        # What is queued may still read or write it.
+        quietly(self.stream.synchronize)
+        for memory in self.host or ():
+            quietly(memory.close)
 
 
 class DeviceEngine(ABC, Generic[NetworkT]):
@@ -184,12 +190,6 @@ class DeviceEngine(ABC, Generic[NetworkT]):
             made.callback(quietly, memory.close)
             return memory
 
-        def pinned(nbytes: int) -> PinnedMemory:
-            pinned = driver.pinned(nbytes)
-            made.callback(quietly, pinned.close)
-            pinned.array.fill(0)
-            return pinned
-
         # An execution goes before its stream.
         stream = driver.stream()
         made.callback(quietly, stream.close)
@@ -202,15 +202,13 @@ class DeviceEngine(ABC, Generic[NetworkT]):
             stream,
             memory(execution.input_bytes),
             memory(execution.output_bytes),
-            pinned(execution.input_bytes),
-            pinned(execution.output_bytes),
             event(),
             event(),
             event(),
         )
         # Memory may only be given back when nothing runs on it any more: this comes first when all is undone.
         made.callback(quietly, stream.synchronize)
-        driver.upload(slot.given.address, slot.input, stream)
+        driver.fill(slot.given.address, 0, execution.input_bytes, stream)
         execution.warm_up(stream, slot.given.address, slot.made.address)
         return slot
 
@@ -260,11 +258,23 @@ class DeviceEngine(ABC, Generic[NetworkT]):
         return self._driver
 
     def input(self, slot: int) -> NDArray[Any]:
-        self._active()
-        return self._slots[slot].input
+        return self._on_host(slot).input
+
+    def _on_host(self, slot: int) -> _Slot:
+        """The slot, with pinned memory."""
+        driver, on = self._active(), self._slots[slot]
+        if on.host is None:
+            with driver.current(), ExitStack() as made:
+                given = driver.pinned(on.execution.input_bytes)
+                made.callback(quietly, given.close)
+                on.host = given, driver.pinned(on.execution.output_bytes)
+                given.array.fill(0)
+                self._held.callback(on.drop_host)
+                made.pop_all()
+        return on
 
     def start(self, slot: int) -> None:
-        driver, on = self._active(), self._slots[slot]
+        driver, on = self._active(), self._on_host(slot)
         with driver.current():
             driver.upload(on.given.address, on.input, on.stream)
             on.begun.record(on.stream)
