@@ -164,6 +164,7 @@ def _one_postprocess(
             held.callback(thing.close)
         driver.upload(fed.address, laid, stream)
         driver.upload(held_colors.address, table, stream)
+        driver.fill(counts.address, 0, COUNTS_BYTES, stream)
         launcher.launch(
             fed.address, stream, labels=labels.address, counts=counts.address, colors=held_colors.address,
             source=on_device, overlay=on_painted,

@@ -254,7 +254,7 @@ def test_a_network_that_fails_at_a_frame(tensorrt_face: Any, brightest: Brightes
     the_same(found, [one for one in wanted if one.frame.index != at], differing=0)
 
 
-COPIES = ("cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuMemsetD8Async", "cuLaunchKernel", "cuEventRecord")
+COPIES = ("cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuLaunchKernel", "cuEventRecord")
 
 
 @pytest.mark.parametrize("call", COPIES)

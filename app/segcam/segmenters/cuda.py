@@ -133,9 +133,7 @@ class CudaSegmenter:
                 surface = self._surface(work)
                 in_parts = self._run(slot, work, frame, surface)
         except BaseException:
-            # What was queued before it failed must not meet the next frame's.
-            with suppress(EngineError), self._driver.current():
-                slot.on.stream.synchronize()
+            self._settle(slot)
             self._free.append(slot)
             raise
         self._flying.append(_Flight(slot, frame, work, surface, in_parts, (time.perf_counter() - begun) * 1e3))
@@ -170,6 +168,9 @@ class CudaSegmenter:
                 overlay = frame.with_planes(planes)
                 self._legends.paint(overlay)
             timings["host"] = flight.host_ms + (time.perf_counter() - begun) * 1e3
+        except BaseException:
+            self._settle(slot)
+            raise
         finally:
             self._free.append(slot)
         return Segmentation(frame, labels, overlay, counts, self._classes, timings)
@@ -203,6 +204,11 @@ class CudaSegmenter:
             release()
         # Where the context could not be made current, each thing tries for itself.
         release()
+
+    def _settle(self, slot: Slot) -> None:
+        """Where a frame failed: what it had queued must not meet the next one's."""
+        with suppress(EngineError), self._driver.current():
+            slot.on.stream.synchronize()
 
     def _fitting(self, frame: Frame) -> Frame:
         """In host memory where the kernels cannot take it as it is."""
@@ -282,7 +288,6 @@ class CudaSegmenter:
         slot.begun.record(stream)
         if work.on_device:
             work.copy_in(frame, up.address, stream)
-        slot.warm = work
         slot.since += 1
         in_parts = graph is None or slot.since >= _PROBE
         if in_parts:
@@ -291,6 +296,7 @@ class CudaSegmenter:
         else:
             graph.launch(stream)
             self._graphs_used = True
+        slot.warm = work
         if surface is not None:
             # Not in the graph, whose addresses are always the same.
             work.copy_out(slot.down.address, surface.address, stream)
@@ -304,7 +310,7 @@ class CudaSegmenter:
             if stage == "upload":
                 driver.upload(up.address, up.array[: work.up_bytes], on.stream)
             elif stage == "preprocess":
-                work.preprocess(up.address, on.input, on.stream)
+                work.preprocess(up.address, on.input, down.address, on.stream)
             elif stage == "inference":
                 on.execution.enqueue(on.stream, on.input, on.output)
             elif stage == "postprocess":

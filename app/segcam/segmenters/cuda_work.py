@@ -216,9 +216,10 @@ class Work:
             shape(word, score_channels(engine.info), height, width), *score_taps(hw, (height, width), axes)
         )
 
-    def preprocess(self, block: int, fed: int, stream: Stream) -> None:
-        """Queue making the network's input at ``fed`` of the picture in the up block at the address ``block``."""
-        self._preprocess.launch(self.source.at(block), fed, stream)
+    def preprocess(self, up_block: int, fed: int, down_block: int, stream: Stream) -> None:
+        """Queue making the network's input at ``fed`` of the picture in the up block, and clearing the down block's
+        counts."""
+        self._preprocess.launch(self.source.at(up_block), fed, stream, cleared=down_block)
 
     def postprocess(self, read: int, up_block: int, down_block: int, stream: Stream) -> None:
         """Queue filling the down block from the network's output at ``read``."""

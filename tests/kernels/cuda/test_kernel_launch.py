@@ -64,7 +64,7 @@ def test_a_frame_goes_through_both(inside: Driver, machine: Machine, kernels: Ho
         host = host_picture(source).fill(seed)
         inside.upload(picture, host.planes[0].bytes, stream)
         inside.upload(picture + 512 * 34, host.planes[1].bytes, stream)
-        preprocess.launch(device_picture(source, picture), fed, stream)
+        preprocess.launch(device_picture(source, picture), fed, stream, cleared=counts)
         postprocess.launch(
             held, stream, labels=labels, counts=counts, colors=colors, source=device_picture(source, picture),
             overlay=device_picture(KIND, painted),

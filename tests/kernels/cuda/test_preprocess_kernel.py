@@ -18,6 +18,7 @@ from segcam.geometry import Fit, ResizePolicy, fit
 from segcam.kernels.cpu.preprocess import Preprocessor
 from segcam.kernels.cuda import reference
 from segcam.kernels.cuda.picture import BLOCK, DevicePicture, PictureKind
+from segcam.kernels.cuda.postprocess import COUNTS_BYTES
 from segcam.kernels.cuda.preprocess import InputDtype, InputLayout, PreprocessPlan
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -45,8 +46,13 @@ def run(
     tables = Memory.of(plan.tables.data)
     out = Memory(plan.nbytes, out_offset * np.dtype(dtype).itemsize)
     before = picture.arrays()
-    arguments = plan.arguments(tables.address, picture.device, out.address)
+    # The counts, and what lies to either side of them.
+    counts = Memory(3 * COUNTS_BYTES)
+    counts.bytes[:] = 7
+    cleared = counts.address + COUNTS_BYTES
+    arguments = plan.arguments(tables.address, picture.device, out.address, cleared if backwards else 0)
     kernels.launch(plan.kernel, plan.grid, BLOCK, arguments, backwards=backwards)
+    assert [set(part.tolist()) for part in np.split(counts.bytes, 3)] == [{7}, {0 if backwards else 7}, {7}]
     for old, new in zip(before, picture.arrays(), strict=True):
         np.testing.assert_array_equal(old, new)
     if layout == "NHWC":

@@ -6,6 +6,11 @@
 // driver's compiler from contracting as well.
 #pragma once
 
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
 #ifdef __CUDACC__
 
 #define DEVICE __device__ __forceinline__
@@ -18,24 +23,24 @@
 #define EACH_THREAD
 #define BARRIER __syncthreads();
 
-DEVICE float half_to_float(unsigned short bits) {
+DEVICE float half_to_float(u16 bits) {
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
     return value;
 }
 
-DEVICE unsigned short float_to_half(float value) {
-    unsigned short bits;
+DEVICE u16 float_to_half(float value) {
+    u16 bits;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
     return bits;
 }
 
-#endif
+// A line of memory (128 bytes) that is read later is asked for now; nothing waits for it.
+DEVICE void prefetch(const u8* at) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+}
 
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#endif
 
 // The two neighbours of one bilinear sample on an axis, and their weights: geometry.Taps.
 struct alignas(16) Tap {

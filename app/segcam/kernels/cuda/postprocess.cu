@@ -5,6 +5,7 @@
 // kernels/reference.py: so labels equal the plain argmax of the plain interpolation, whatever the scores are
 // (kernels/cpu/coarse.py says why). What lies between the steps stays in shared memory.
 #include "common.cuh"
+#include "painting.cuh"
 #include "scores.cuh"
 
 constexpr int ROWS = 16, COLS = 128, PIXELS = ROWS * COLS, THREADS = 256;
@@ -16,9 +17,6 @@ enum Flags {
     WIDE = 2,   // planes and labels lie so that four samples go at once
 };
 
-// Of the source and of the overlay, which is never one of those of ten bits: they come last.
-enum Format { NO_PICTURE, NV12, I420, BGR24, P010, I420P10 };
-
 // All that a launch says. Strides count elements, pitches bytes; what may be null is not written then.
 struct Job {
     const void* grid;
@@ -29,13 +27,7 @@ struct Job {
     u8* labels; // may be null
     int labels_pitch;
     u32* counts; // (256,), added to; may be null
-    int source, overlay; // formats: the same, or any 4:2:0 into NV12
-    u32 scale;           // of a source of ten bits, with 22 fractional bits: what makes eight bits of its samples
-    const int4* table; // (256,) of each id: what is kept of a sample, what is added to each plane; 16 fractional bits
-    const u8 *in0, *in1, *in2;
-    int in_pitch0, in_pitch1, in_pitch2;
-    u8 *out0, *out1, *out2;
-    int out_pitch0, out_pitch1, out_pitch2;
+    Painting painting;
 };
 
 struct Tile {
@@ -192,126 +184,13 @@ DEVICE void count_eight(u32* counts, u32 label) {
     }
 }
 
-// ---- the overlay: what is fetched stays as it lies in the source, so that nothing waits for it while more is on its
-// way; then N samples of eight bits are a word, whatever the source is, and words are stored as the overlay wants ----
-
-// What N samples are that go at once: of 8 bits, of 16.
-template <int N> struct Access;
-template <> struct Access<1> { typedef u8 Eight; typedef u16 Sixteen; };
-template <> struct Access<2> { typedef u16 Eight; typedef u32 Sixteen; };
-template <> struct Access<4> { typedef u32 Eight; typedef u64 Sixteen; };
-
-template <int N>
-DEVICE u32 load_word(const u8* from) {
-    return *reinterpret_cast<const typename Access<N>::Eight*>(from);
-}
-
-template <int N>
-DEVICE void store_word(u8* to, u32 word) {
-    *reinterpret_cast<typename Access<N>::Eight*>(to) = static_cast<typename Access<N>::Eight>(word);
-}
-
-DEVICE u32 byte_of(u32 word, int i) {
-    return word >> 8 * i & 255;
-}
-
-// N samples of a row of the source, from the one at `at` on.
-template <int N>
-DEVICE uint2 fetch(const Job& job, const u8* row, int at) {
-    if (job.source < P010) return {load_word<N>(row + at), 0};
-    const u64 raw = *reinterpret_cast<const typename Access<N>::Sixteen*>(row + 2 * at);
-    return {static_cast<u32>(raw), static_cast<u32>(raw >> 32)};
-}
-
-template <int N>
-DEVICE uint2 fetch_luma(const Job& job, int x, int y) {
-    if (job.overlay == BGR24) return {};
-    return fetch<N>(job, row_of(job.in0, y, job.in_pitch0), x);
-}
-
-// The chroma of N columns of two rows of pixels; `x` and `y` are even.
-template <int N>
-DEVICE uint2 fetch_chroma(const Job& job, int x, int y) {
-    const u8* row = row_of(job.in1, y / 2, job.in_pitch1);
-    if (job.source == NV12 || job.source == P010) return fetch<N>(job, row, x);
-    const u8* other = row_of(job.in2, y / 2, job.in_pitch2);
-    return {fetch<N / 2>(job, row, x / 2).x, fetch<N / 2>(job, other, x / 2).x};
-}
-
-// Ten bits become eight as in sources/planes.py: to nearest, ties to even.
-template <int N>
-DEVICE u32 in_eight_bits(const Job& job, uint2 raw) {
-    if (job.source < P010) return raw.x;
-    u32 word = 0;
-    UNROLL for (int i = 0; i < N; ++i) {
-        const u32 ten = ((i < 2 ? raw.x : raw.y) >> 16 * (i % 2) & 65535) >> (job.source == P010 ? 6 : 0);
-        const u32 rounded = (ten * job.scale + ((1u << 21) - 1) + (ten >> 2 & 1)) >> 22;
-        word |= (rounded < 255 ? rounded : 255) << 8 * i;
-    }
-    return word;
-}
-
-template <int N>
-DEVICE void store_chroma(const Job& job, int x, int y, u32 word) {
-    u8* row = row_of(job.out1, y / 2, job.out_pitch1);
-    if (job.overlay == NV12) {
-        store_word<N>(row + x, word);
-    } else {
-        store_word<N / 2>(row + x / 2, (word & 0xFF) | (word >> 8 & 0xFF00));
-        u8* other = row_of(job.out2, y / 2, job.out_pitch2);
-        store_word<N / 2>(other + x / 2, (word >> 8 & 0xFF) | (word >> 16 & 0xFF00));
-    }
-}
-
-// The `i`-th sample of a word blended, at its place; `keep` and `add` have so many fractional bits.
-DEVICE u32 blend(u32 word, int i, int keep, int add, int bits = 16) {
-    return static_cast<u32>((static_cast<int>(byte_of(word, i)) * keep + add + (1 << (bits - 1))) >> bits) << 8 * i;
-}
-
-// Of full resolution; each word has N samples.
-template <int CHANNELS, int N>
-DEVICE void paint_words(const Job& job, int x, int y, const u32 (&words)[CHANNELS], const int4 (&table)[N]) {
-    u8* out = row_of(job.out0, y, job.out_pitch0) + CHANNELS * x;
-    u32 blended[CHANNELS] = {};
-    UNROLL for (int i = 0; i < CHANNELS * N; ++i) {
-        const int4 entry = table[i / CHANNELS];
-        const int add = i % CHANNELS == 0 ? entry.y : i % CHANNELS == 1 ? entry.z : entry.w;
-        blended[i / N] |= blend(words[i / N], i % N, entry.x, add);
-    }
-    UNROLL for (int i = 0; i < CHANNELS; ++i) store_word<N>(out + i * N, blended[i]);
-}
-
-template <int N>
-DEVICE void paint_pixels(const Job& job, int x, int y, uint2 luma, const int4 (&table)[N]) {
-    if (job.overlay == BGR24) {
-        const u8* in = row_of(job.in0, y, job.in_pitch0) + 3 * x;
-        paint_words<3>(job, x, y, {load_word<N>(in), load_word<N>(in + N), load_word<N>(in + 2 * N)}, table);
-    } else {
-        paint_words<1>(job, x, y, {in_eight_bits<N>(job, luma)}, table);
-    }
-}
-
-// A chroma sample takes the mean of the tables of its four pixels, whose sums these are.
-template <int N>
-DEVICE void paint_chroma(
-    const Job& job, int x, int y, uint2 raw, const int (&keeps)[N], const int (&us)[N], const int (&vs)[N]) {
-    u32 word, blended = 0;
-    if (job.source == NV12 || job.source == P010) {
-        word = in_eight_bits<2 * N>(job, raw);
-    } else {
-        const u32 u = in_eight_bits<N>(job, {raw.x, 0}), v = in_eight_bits<N>(job, {raw.y, 0});
-        word = (u & 0xFF) | (v & 0xFF) << 8 | (u & 0xFF00) << 8 | (v & 0xFF00) << 16;
-    }
-    UNROLL for (int i = 0; i < 2 * N; ++i) blended |= blend(word, i, keeps[i / 2], i % 2 ? vs[i / 2] : us[i / 2], 18);
-    store_chroma<2 * N>(job, x, y, blended);
-}
-
 // Eight pixels that are all there, in planes where four samples go at once.
 DEVICE void write_wide(const Job& job, const Group& group, int x, int y, Tile& tile) {
+    const Painting& paint = job.painting;
     uint2 luma[2] = {}, chroma = {};
-    if (job.overlay != NO_PICTURE && job.overlay != BGR24) {
-        UNROLL for (int r = 0; r < 2; ++r) luma[r] = fetch_luma<4>(job, x, y + r);
-        chroma = fetch_chroma<4>(job, x, y);
+    if (paint.overlay != NO_PICTURE && paint.overlay != BGR24) {
+        UNROLL for (int r = 0; r < 2; ++r) luma[r] = fetch_luma<4>(paint, x, y + r);
+        chroma = fetch_chroma<4>(paint, x, y);
     }
     u32 labels[2];
     UNROLL for (int r = 0; r < 2; ++r) labels[r] = load_word<4>(&tile.labels[group.row + r][group.col]);
@@ -323,24 +202,25 @@ DEVICE void write_wide(const Job& job, const Group& group, int x, int y, Tile& t
     if (job.labels) {
         UNROLL for (int r = 0; r < 2; ++r) store_word<4>(row_of(job.labels, y + r, job.labels_pitch) + x, labels[r]);
     }
-    if (job.overlay == NO_PICTURE) return;
+    if (paint.overlay == NO_PICTURE) return;
     int keeps[2] = {}, us[2] = {}, vs[2] = {};
     UNROLL for (int r = 0; r < 2; ++r) {
         int4 table[4];
         UNROLL for (int i = 0; i < 4; ++i) {
-            table[i] = job.table[byte_of(labels[r], i)];
+            table[i] = paint.table[byte_of(labels[r], i)];
             keeps[i / 2] += table[i].x;
             us[i / 2] += table[i].z;
             vs[i / 2] += table[i].w;
         }
-        paint_pixels(job, x, y + r, luma[r], table);
+        paint_pixels(paint, x, y + r, luma[r], table);
     }
-    if (job.overlay != BGR24) paint_chroma(job, x, y, chroma, keeps, us, vs);
+    if (paint.overlay != BGR24) paint_chroma(paint, x, y, chroma, keeps, us, vs);
 }
 
 // The pixels of a group at the picture's edge, or in planes that lie anyhow, one by one. Chroma samples take the last
 // pixel again beyond the edge.
 DEVICE void write_each(const Job& job, const Place& place, const Group& group, Tile& tile) {
+    const Painting& paint = job.painting;
     const int bottom = least(group.row + 2, place.height), right = least(group.col + 4, place.width);
 #pragma unroll 1
     for (int row = group.row; row < bottom; ++row) {
@@ -350,20 +230,20 @@ DEVICE void write_each(const Job& job, const Place& place, const Group& group, T
             const u8 label = tile.labels[row][col];
             atomicAdd(tile.counts + label, 1u);
             if (job.labels) row_of(job.labels, y, job.labels_pitch)[x] = label;
-            if (job.overlay == NO_PICTURE) continue;
-            const int4 table[1] = {job.table[label]};
-            paint_pixels(job, x, y, fetch_luma<1>(job, x, y), table);
-            if (job.overlay == BGR24 || ((row | col) & 1)) continue;
+            if (paint.overlay == NO_PICTURE) continue;
+            const int4 table[1] = {paint.table[label]};
+            paint_pixels(paint, x, y, fetch_luma<1>(paint, x, y), table);
+            if (paint.overlay == BGR24 || ((row | col) & 1)) continue;
             int keep[1] = {}, u[1] = {}, v[1] = {};
 #pragma unroll 1
             for (int i = 0; i < 4; ++i) {
-                const int4 one = job.table[tile.labels[least(row + i / 2, bottom - 1)][least(col + i % 2, right - 1)]];
+                const int4 one = paint.table[tile.labels[least(row + i / 2, bottom - 1)][least(col + i % 2, right - 1)]];
                 keep[0] += one.x;
                 u[0] += one.z;
                 v[0] += one.w;
             }
             // A pair of U and V goes at once wherever it lies: picture.py sees to that.
-            paint_chroma(job, x, y, fetch_chroma<2>(job, x, y), keep, u, v);
+            paint_chroma(paint, x, y, fetch_chroma<2>(paint, x, y), keep, u, v);
         }
     }
 }
@@ -390,10 +270,12 @@ DEVICE void add_counts(const Job& job, const Tile& tile) {
             int in_pitch0, int in_pitch1, int in_pitch2, u8* out0, u8* out1, u8* out2, int out_pitch0,               \
             int out_pitch1, int out_pitch2),                                                                         \
            const Job job = {grid, class_stride, row_stride, point_stride, classes, rows, cols, height, width, flags, \
-                            labels, labels_pitch, counts, source, overlay, scale, table, in0, in1, in2, in_pitch0,   \
-                            in_pitch1, in_pitch2, out0, out1, out2, out_pitch0, out_pitch1, out_pitch2};             \
+                            labels, labels_pitch, counts,                                                            \
+                            {source, overlay, scale, table, in0, in1, in2, in_pitch0, in_pitch1, in_pitch2, out0,    \
+                             out1, out2, out_pitch0, out_pitch1, out_pitch2}};                                       \
            SHARED(Tile, tile);                                                                                       \
            const Place place(job);                                                                                   \
+           EACH_THREAD prefetch_picture(job.painting, place.top, place.left, place.height, place.width);             \
            __VA_ARGS__ BARRIER                                                                                       \
            EACH_THREAD write(job, place, tile); BARRIER                                                              \
            EACH_THREAD add_counts(job, tile);)

@@ -200,13 +200,14 @@ class Postprocess:
         source: DevicePicture | None = None,
         overlay: DevicePicture | None = None,
     ) -> None:
-        """Queue zeroing ``counts`` and the kernel; see ``PostprocessPlan.arguments``. Raises CudaError."""
+        """Queue the kernel; see ``PostprocessPlan.arguments``. Raises CudaError.
+
+        ``counts`` are added to: ``Preprocess.launch`` clears them, which spares a frame a piece of work by itself.
+        """
         arguments = self.plan.arguments(
             self._tables.address, scores, labels=labels, labels_pitch=labels_pitch, counts=counts, colors=colors,
             source=source, overlay=overlay,
         )  # fmt: skip
-        if counts:
-            self._driver.fill(counts, 0, COUNTS_BYTES, stream)
         self._driver.launch(self._function, self.plan.grid, BLOCK, arguments, stream)
 
     def close(self) -> None:

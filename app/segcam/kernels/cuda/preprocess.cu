@@ -304,6 +304,11 @@ DEVICE void store(const Job& job, int row, int col, const float (&fed)[3][4], in
     }
 }
 
+// The pixel counts that postprocess.cu adds to, (256,), may be null: one piece of work less in between.
+DEVICE void clear(u32* counts) {
+    if (counts && blockIdx.x == 0 && blockIdx.y == 0) counts[threadIdx.x] = 0;
+}
+
 template <class Picture>
 DEVICE void preprocess(const Job& job) {
     const int col = 4 * static_cast<int>(blockIdx.x * 32 + threadIdx.x % 32);
@@ -336,12 +341,12 @@ DEVICE void preprocess(const Job& job) {
             const Tap* cols, const Tap* chroma_rows, const Tap* chroma_cols, void* out, int dtype, int out_height,   \
             int out_width, int top, int bottom, int left, int right, int flags, float m00, float m01, float m02,     \
             float m10, float m11, float m12, float m20, float m21, float m22, float o0, float o1, float o2,          \
-            float s0, float s1, float s2, float t0, float t1, float t2),                                             \
+            float s0, float s1, float s2, float t0, float t1, float t2, u32* cleared),                               \
            const Job job = {luma, u, v, luma_pitch, u_pitch, v_pitch, rows, cols, chroma_rows, chroma_cols, out,     \
                             dtype, out_height, out_width, top, bottom, left, right, flags,                           \
                             {{m00, m01, m02}, {m10, m11, m12}, {m20, m21, m22}}, {o0, o1, o2}, {s0, s1, s2},         \
                             {t0, t1, t2}};                                                                           \
-           EACH_THREAD preprocess<__VA_ARGS__>(job);)
+           EACH_THREAD { clear(cleared); preprocess<__VA_ARGS__>(job); })
 
 ENTRY(preprocess_nv12, Yuv<Interleaved<Eight>>)
 ENTRY(preprocess_i420, Yuv<Planar<Eight>>)

@@ -62,8 +62,11 @@ class PreprocessPlan:
             np.float32(n) for array in (feed.matrix, feed.offset, feed.scale, feed.shift) for n in array.ravel()
         )
 
-    def arguments(self, tables: int, picture: DevicePicture, out: int) -> tuple[np.generic | int, ...]:
-        """The kernel's parameters; ``tables`` and ``out`` (``nbytes`` of the input's dtype) are device addresses.
+    def arguments(
+        self, tables: int, picture: DevicePicture, out: int, cleared: int = 0
+    ) -> tuple[np.generic | int, ...]:
+        """The kernel's parameters; ``tables`` and ``out`` (``nbytes`` of the input's dtype) are device addresses, and
+        so is ``cleared``, pixel counts that are set to 0 for ``Postprocess``, unless it is 0.
 
         Raises ValueError for a picture of another kind, and for an ``out`` that is not aligned to its dtype.
         """
@@ -88,6 +91,7 @@ class PreprocessPlan:
             *self._shape,
             np.int32(flags),
             *self._numbers,
+            cleared,
         )
 
 
@@ -104,9 +108,9 @@ class Preprocess:
         self._function = module.function(plan.kernel)
         self._tables = plan.tables.upload(driver, stream)
 
-    def launch(self, picture: DevicePicture, out: int, stream: Stream) -> None:
-        """Queue filling the input at device address ``out``. Raises CudaError."""
-        arguments = self.plan.arguments(self._tables.address, picture, out)
+    def launch(self, picture: DevicePicture, out: int, stream: Stream, cleared: int = 0) -> None:
+        """Queue filling the input at device address ``out``, and clearing pixel counts. Raises CudaError."""
+        arguments = self.plan.arguments(self._tables.address, picture, out, cleared)
         self._driver.launch(self._function, self.plan.grid, BLOCK, arguments, stream)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ SOURCE_LINE = "// segcam source sha256 "
 
 
 #: What a kernel's source may include.
-HEADERS = ("common.cuh", "scores.cuh")
+HEADERS = ("common.cuh", "painting.cuh", "scores.cuh")
 
 
 def source_hash(name: KernelFile) -> str:
