@@ -187,16 +187,18 @@ nvdec, gpu = ctypes.CDLL("libnvcuvid.so.1"), open_driver("cuda-python")
 def wish(codec, width, height, surfaces=4, outputs=1):
     start = struct.pack("QQQii6Q8xiiQQQ", width, height, surfaces, codec, 1, *[0] * 6, 0, 0, width, height, outputs)
     return ctypes.create_string_buffer(start + bytes(200))
-def order(index, bits):
-    data, offsets = ctypes.create_string_buffer(bits), ctypes.create_string_buffer(4)
+def order(index, bits, tile=(0, 0)):
+    data, offsets = ctypes.create_string_buffer(bits), struct.pack("II", *tile)
+    offsets = ctypes.create_string_buffer(offsets)
     addresses = [ctypes.addressof(thing) for thing in (data, offsets)]
     head = struct.pack("6iI4xQI4xQ", 4, 3, index, 0, 0, 0, len(bits), addresses[0], 1, addresses[1])
     return ctypes.create_string_buffer(head + bytes(5000)), data, offsets
 handle, address, pitch = ctypes.c_void_p(), ctypes.c_ulonglong(), ctypes.c_uint()
 def create(*arguments):
     return nvdec.cuvidCreateDecoder(ctypes.byref(handle), wish(*arguments))
-def decode(index, bits):
-    return nvdec.cuvidDecodePicture(handle, order(index, bits)[0])
+def decode(index, bits, tile=(0, 0)):
+    made = order(index, bits, tile)
+    return nvdec.cuvidDecodePicture(handle, made[0])
 def map_(index):
     return nvdec.cuvidMapVideoFrame64(handle, index, ctypes.byref(address), ctypes.byref(pitch), bytes(300))
 assert create(4, 64, 48) == 201
@@ -216,6 +218,9 @@ with gpu.current():
     assert ctypes.string_at(address.value, 8) == bytes([0xEE]) * 8 != first
     assert nvdec.cuvidUnmapVideoFrame64(handle, address) == 1
     assert nvdec.cuvidDestroyDecoder(handle) == 0
+    assert create(11, 64, 64) == 801 and create(11, 160, 144) == 0
+    assert decode(0, bytes(9), (0, 10)) == decode(0, bytes(9), (3, 3)) == 1 and decode(0, bytes(9), (0, 9)) == 0
+    assert nvdec.cuvidDestroyDecoder(handle) == 0
 gpu.close()
 """
-    assert sum("REFUSED" in line for line in run(program, "", refused=True)) == 16
+    assert sum("REFUSED" in line for line in run(program, "", refused=True)) == 19

@@ -1,6 +1,7 @@
 """NVDEC for tests: files are really decoded, on the CPU, and the pictures handed out as FFmpeg hands out a GPU's.
 
-``install(monkeypatch, machine)`` puts it behind ``av.open(..., hwaccel=...)``. Pictures lie in the memory of
+``install(monkeypatch, machine)`` puts it behind ``av.open(..., hwaccel=...)`` and, for AV1, whose decoder there has no
+NVDEC, behind ``av.CodecContext.create``. Pictures lie in the memory of
 the stand-in CUDA machine, written by queued work on the default stream; what is let go is used again by a later
 picture, so that who reads too early or too late finds other bytes. It refuses ``primary_ctx``, which FFmpeg does where
 the context is active already, and opening outside the context, to which it holds no reference of its own.
@@ -31,13 +32,14 @@ _PITCH = 256
 
 @dataclass
 class StandinNvdec:
-    """``opened`` counts containers opened with it. ``refuse``: pictures from that number on come in host memory, as
-    they do where NVDEC cannot take a stream. ``full``: from that number on there is no memory for them. ``rotation``
-    and ``sw_format`` are those of every picture."""
+    """``opened`` counts containers opened with it, ``plain`` the packets that AV1's other decoder was given meanwhile.
+    ``refuse``: pictures from that number on come in host memory, as they do where NVDEC cannot take a stream. ``full``:
+    from that number on there is no memory for them. ``rotation`` and ``sw_format`` are those of every picture."""
 
     machine: Machine
     context: int = 0
     opened: int = 0
+    plain: int = 0
     refuse: int | None = None
     full: int | None = None
     rotation: int = 0
@@ -137,9 +139,12 @@ class _Proxy:
 class _Codec(_Proxy):
     @property
     def is_hwaccel(self) -> bool:
-        return self.nvdec.hwaccel
+        return self.nvdec.hwaccel and self.real.codec.name != "libdav1d"
 
     def decode(self, packet: Any) -> list[Any]:
+        if not self.is_hwaccel:
+            self.nvdec.plain += 1
+            return list(self.real.decode(packet))
         nvdec: StandinNvdec = self.nvdec
         pictures = [] if nvdec.decodes_nothing else self.real.decode(packet)
         out = []
@@ -149,10 +154,30 @@ class _Codec(_Proxy):
             on_gpu = nvdec.hwaccel and (nvdec.refuse is None or nvdec.decoded < nvdec.refuse)
             nvdec.decoded += 1
             if not on_gpu:
-                out.append(picture)
+                out.append(self.refused(picture))
             else:
                 out.append(_brought_down(picture) if nvdec.brings_down else CudaPicture(nvdec, picture))
         return out
+
+    def refused(self, picture: Any) -> Any:
+        return picture
+
+
+class _Av1(_Codec):
+    """FFmpeg's own decoder, which decodes nothing by itself and hears nothing of what the container says."""
+
+    @property
+    def is_hwaccel(self) -> bool:
+        return bool(self.nvdec.hwaccel)
+
+    def decode(self, packet: Any) -> list[Any]:
+        pictures = super().decode(packet)
+        for picture in pictures:
+            picture.colorspace, picture.color_range = 2, 0
+        return pictures
+
+    def refused(self, picture: Any) -> Any:
+        raise av.error.NotImplementedError(38, "Function not implemented")
 
 
 class _Stream(_Proxy):
@@ -181,9 +206,9 @@ def install(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> StandinNvdec:
         if hwaccel is None:
             return real(file, *args, **more)
         if standin.fails is not None:
-            raise standin.fails
+            raise type(standin.fails)(*standin.fails.args)
         container = real(file, *args, **more)
-        standin.opened += 1
+        standin.opened += not all(stream.codec_context.name == "libdav1d" for stream in container.streams.video)
         standin.pool.clear()  # every decoder has its own
         standin.brings_down = not hwaccel.is_hw_owned
         if hwaccel.is_hw_owned:
@@ -191,7 +216,24 @@ def install(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> StandinNvdec:
             standin.context = machine.require_context().handle
         return Container(container, standin)
 
+    create = av.CodecContext.create
+
+    def create_(codec: Any, mode: str, hwaccel: Any = None) -> Any:
+        if hwaccel is None:
+            return create(codec, mode)
+        assert codec.name == "av1"
+        if standin.fails is not None:
+            raise type(standin.fails)(*standin.fails.args)
+        standin.opened += 1
+        standin.brings_down = not hwaccel.is_hw_owned
+        if hwaccel.is_hw_owned:
+            standin.context = machine.require_context().handle
+        context = create("libdav1d", mode)
+        context.thread_count = 1
+        return _Av1(context, standin)
+
     monkeypatch.setattr(av, "open", open_)
+    monkeypatch.setattr(av, "CodecContext", SimpleNamespace(create=create_))
     monkeypatch.setattr(real_nvdec, "why_not", lambda: None)
     return standin
 

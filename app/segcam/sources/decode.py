@@ -6,15 +6,27 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from av import VideoFrame
+    from av import Packet, VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
 # A demuxer that says "invalid data" often goes on with the next packet; one that only says that never ends.
 _DEMUX_ATTEMPTS = 8
+
+
+class Decoder(Protocol):
+    """What decodes a stream: PyAV's codec context of it, or another in its stead. Sizes are those to be shown."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    def decode(self, packet: Packet[VideoStream] | None = None) -> list[VideoFrame]: ...
 
 
 @dataclass
@@ -53,7 +65,12 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 
 def pictures(
-    container: InputContainer, stream: VideoStream, tally: Tally, stopped: Callable[[], bool], on_gpu: bool = False
+    container: InputContainer,
+    stream: VideoStream,
+    decoder: Decoder,
+    tally: Tally,
+    stopped: Callable[[], bool],
+    on_gpu: bool = False,
 ) -> Iterator[VideoFrame]:
     """Decoded pictures in order of presentation, until the end or until ``stopped()``.
 
@@ -84,7 +101,7 @@ def pictures(
                     tally.first_dts = packet.dts
                 inside.append(packet.pts)
                 try:
-                    frames = stream.codec_context.decode(packet)
+                    frames = decoder.decode(packet)
                 except av.FFmpegError as error:
                     if on_gpu and isinstance(error, MemoryError):
                         raise
@@ -108,7 +125,7 @@ def pictures(
                 tally.demux_failed = True
                 break
     try:
-        late = stream.codec_context.decode(None)
+        late = decoder.decode(None)
     except av.EOFError:
         return
     except av.FFmpegError as error:

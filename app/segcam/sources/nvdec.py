@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 from segcam.errors import SourceError
 from segcam.frame import DevicePlanes, Gpu, PixelFormat, Plane
 from segcam.sources.base import Decode
+from segcam.sources.decode import Decoder
 from segcam.sources.planes import Picture, declared_colors, to_picture
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.codec.hwaccel import HWAccel
-    from av.video.codeccontext import VideoCodecContext
 
 #: FFmpeg's names of what NVDEC gives for 4:2:0, and ours. Twelve bits are P016 in FFmpeg 8, P012 in 9: both have more
 #: bits below the ten that are looked at.
@@ -37,7 +37,7 @@ _CPU = "or let the CPU decode: --decode cpu"
 
 
 class UnfitError(Exception):
-    """The first picture shows that this stream is none for NVDEC; says why."""
+    """A picture, mostly the first, shows that this stream is none for NVDEC; says why."""
 
 
 class Nvdec:
@@ -80,11 +80,7 @@ class Nvdec:
         """Inside it a container is opened with ``accelerator``."""
         return nullcontext() if self.gpu is None else self.gpu.current()
 
-    def check_codec(self, codec: VideoCodecContext) -> None:
-        if not codec.is_hwaccel:
-            self.give_up(f"the decoder of its codec ({codec.codec.name}) knows nothing of NVDEC")
-
-    def check_first(self, picture: VideoFrame, codec: VideoCodecContext) -> None:
+    def check_first(self, picture: VideoFrame, codec: Decoder) -> None:
         """Raises UnfitError for a stream's first picture that says that all should be decoded on the CPU.
 
         ``codec`` is the decoder that it came out of, which knows the size that is to be shown.
@@ -93,16 +89,10 @@ class Nvdec:
             return
         came_from = picture.format.name if self.gpu is None else "cuda"
         if picture.format.name != came_from or (self.gpu is None and came_from not in _FORMATS):
-            raise UnfitError(f"this GPU does not take it ({picture.format.name}, {picture.width}x{picture.height})")
-        if (picture.width, picture.height) != (codec.width, codec.height):
-            raise UnfitError(
-                f"its pictures come with a rim ({picture.width}x{picture.height}), of which {codec.width}x"
-                f"{codec.height} are to be shown"
-            )
-        if self.gpu is not None:
-            why = _host_only(picture)
-            if why:
-                raise UnfitError(why)
+            raise UnfitError(not_taken(picture.format.name, picture))
+        why = rim(picture, codec) or (_host_only(picture) if self.gpu is not None else "")
+        if why:
+            raise UnfitError(why)
         self._proven = True
 
     def out_of_memory(self) -> UnfitError | SourceError:
@@ -117,7 +107,7 @@ class Nvdec:
         Raises ValueError as ``to_picture`` does.
         """
         if frame.format.name != "cuda" or self.gpu is None:
-            if self.gpu is not None and self._proven:
+            if self.gpu is not None and self.active and self._proven:
                 self._warn_once(f"some pictures are decoded on the CPU, the first of {frame.width}x{frame.height}")
             return to_picture(frame)
         why = _host_only(frame)
@@ -193,6 +183,33 @@ def has_library(name: str) -> bool:
     return True
 
 
+def refusal(error: Exception) -> str:
+    """What FFmpeg said instead of making its CUDA device."""
+    return f"FFmpeg cannot use the GPU ({getattr(error, 'strerror', None) or error})"
+
+
+def not_taken(format: str | None, size: VideoFrame | Decoder) -> str:
+    """Said where FFmpeg found that the GPU has no decoder for it."""
+    return f"this GPU does not take it ({format}, {size.width}x{size.height})"
+
+
+def rim(picture: VideoFrame, codec: Decoder) -> str:
+    """Why a picture is not what is to be shown of the stream; empty where it is."""
+    if (picture.width, picture.height) == (codec.width, codec.height):
+        return ""
+    return (
+        f"its pictures come with a rim ({picture.width}x{picture.height}), of which {codec.width}x{codec.height} are "
+        "to be shown"
+    )
+
+
+def turned(frame: VideoFrame) -> str:
+    """Why a picture must come down; empty where it is upright."""
+    if round(frame.rotation / 90) % 4:
+        return f"pictures are turned (here by {frame.rotation} degrees) in host memory"
+    return ""
+
+
 def _software_format(frame: VideoFrame) -> str:
     format = frame.sw_format
     return format.name if format is not None else frame.format.name
@@ -200,12 +217,8 @@ def _software_format(frame: VideoFrame) -> str:
 
 def _host_only(frame: VideoFrame) -> str:
     """Why a picture on the GPU cannot be used there; empty where it can."""
-    if round(frame.rotation / 90) % 4:
-        return f"pictures are turned (here by {frame.rotation} degrees) in host memory"
     format = _software_format(frame)
-    if format not in _FORMATS:
-        return f"no kernel reads {format} pictures"
-    return ""
+    return turned(frame) or ("" if format in _FORMATS else f"no kernel reads {format} pictures")
 
 
 def _in_host_memory(frame: VideoFrame) -> VideoFrame:

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from segcam.errors import SegcamError, SourceError
 from segcam.frame import Gpu
-from segcam.sources.decode import Tally, fraction, pictures, video_stream
+from segcam.sources.decode import Decoder, Tally, fraction, pictures, video_stream
 from segcam.sources.diagnose import no_video_stream, quoted
 from segcam.sources.medium import Medium
-from segcam.sources.nvdec import Nvdec, UnfitError
+from segcam.sources.nvdec import Nvdec, UnfitError, refusal
+from segcam.sources.twin import Twin
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
 # Demuxers may land behind the asked time (MPEG-TS has no index); how much further back to try, then from the start.
@@ -40,6 +42,7 @@ class StreamReader:
         self._warn_once = warn_once
         self._container: InputContainer | None = None
         self._stream: VideoStream | None = None
+        self._decoder: Decoder | None = None
         self._on_gpu = False
         self._held: Gpu | None = None
         self.tally = Tally()
@@ -65,10 +68,9 @@ class StreamReader:
                 f"{self._medium.name}: this FFmpeg has no decoder for its video stream",
                 f"Convert it first, for example with: ffmpeg -i {quoted(self._medium.name)} -c:v libx264 out.mp4",
             )
-        if self._on_gpu:
-            self.nvdec.check_codec(stream.codec_context)
-            if not self.nvdec.active:
-                return self.connect(threads)
+        self._decoder = self._choose(stream.codec_context)
+        if self._on_gpu and not self.nvdec.active:
+            return self.connect(threads)
         if self._medium.live is None:
             self.live = container.duration is None and stream.duration is None
         # Frame threads hold back a frame each, which live pictures should not have to wait for, and cost a sixth more
@@ -98,7 +100,7 @@ class StreamReader:
             # Which of the two it was, the medium or the GPU (without a driver it's PermissionError), shows here.
             plain = self._medium.open()
             try:
-                nvdec.give_up(f"FFmpeg cannot use the GPU ({getattr(error, 'strerror', None) or error})")
+                nvdec.give_up(refusal(error))
             except BaseException:
                 plain.close()
                 raise
@@ -106,8 +108,25 @@ class StreamReader:
         self._on_gpu = True
         return container
 
+    def _choose(self, plain: VideoCodecContext) -> Decoder:
+        """The stream's decoder, or on a GPU another one in its stead where that one knows no NVDEC."""
+        import av
+
+        if not self._on_gpu or plain.is_hwaccel:
+            return plain
+        try:
+            twin = Twin.of(plain, self.nvdec)
+            if twin is not None:
+                return twin
+            reason = f"the decoder of its codec ({plain.codec.name}) knows nothing of NVDEC"
+        except (av.FFmpegError, OSError, ValueError) as error:
+            reason = refusal(error)
+        self.nvdec.give_up(reason)
+        return plain
+
     def close(self) -> None:
         container, self._container, self._stream, self._on_gpu = self._container, None, None, False
+        self._decoder = None
         if container is not None:
             container.close()
         # The decoder itself goes with the last reference to its container.
@@ -119,7 +138,8 @@ class StreamReader:
     @property
     def decoder(self) -> str:
         """Name of the decoder, and who else decodes."""
-        return self.stream.codec_context.codec.name + (", NVDEC" if self._on_gpu else "")
+        assert self._decoder is not None
+        return self._decoder.name + (", NVDEC" if self._on_gpu else "")
 
     @property
     def stream(self) -> VideoStream:
@@ -188,24 +208,26 @@ class StreamReader:
 
         Call ``connect`` before. The first picture lies behind the target only if there is none before it. Where seeking
         lands too late or is not possible, everything is read from the beginning. Where NVDEC turns out not to take the
-        stream, the CPU begins again.
+        stream, the CPU begins again, and gives what was not given yet.
         """
+        item: tuple[VideoFrame, int] | None = None
         try:
-            given = False
             for item in self._attempts(target, threads):
-                given = True
                 yield item
-            if self._on_gpu and not given and self.tally.packets and not self._stopped():
+            if self._on_gpu and item is None and self.tally.packets and not self._stopped():
                 raise UnfitError(f"it gave no picture of {self.tally.packets} packets")
             return
         except UnfitError as unfit:
-            # Nothing was yielded before.
             reason = str(unfit)
         # Not inside the handler: the exception keeps the picture, and that keeps the decoder, in a context that nobody
         # holds from here on.
+        given = None if item is None or self.live else item[1]
+        item = None
         self.nvdec.give_up(reason)
         self.connect(threads)
-        yield from self._attempts(target, threads)
+        for item in self._attempts(target, threads):
+            if given is None or item[1] > given:
+                yield item
 
     def _attempts(self, target: Fraction | None, threads: int) -> Iterator[tuple[VideoFrame, int]]:
         import av
@@ -231,13 +253,14 @@ class StreamReader:
     def _timed(self) -> Iterator[tuple[VideoFrame, int]]:
         import av
 
-        assert self._container is not None
+        assert self._container is not None and self._decoder is not None
         step = self.step
         pts = self.zero - step
         try:
-            for picture in pictures(self._container, self.stream, self.tally, self._stopped, self._on_gpu):
+            decoder = self._decoder
+            for picture in pictures(self._container, self.stream, decoder, self.tally, self._stopped, self._on_gpu):
                 if self._on_gpu:
-                    self.nvdec.check_first(picture, self.stream.codec_context)
+                    self.nvdec.check_first(picture, decoder)
                 if picture.pts is None:
                     self._warn_once("frames without a time: they are spaced by the stream's mean rate")
                     pts += step

@@ -107,19 +107,22 @@ class VideoSource:
         while True:
             first = end = 0
             base_s, step = reader.base_s, reader.step
-            for position, (picture, pts) in enumerate(self._round()):
+            position = 0
+            for picture, pts in self._round():
                 ready_s = time.perf_counter()
                 if position == 0:
                     first = end = pts
                 end = max(end, pts + (int(picture.duration or 0) or step))
                 if picture.is_corrupt:
                     self._warn_once("some pictures are damaged and shown as far as they could be decoded")
-                if position % options.every:
-                    continue
-                yield self._frame(picture, given, pts + offset, base_s, ready_s)
-                given += 1
-                if given == options.frames:
-                    return
+                if position % options.every == 0:
+                    yield self._frame(picture, given, pts + offset, base_s, ready_s)
+                    given += 1
+                    if given == options.frames:
+                        return
+                # The reader may leave the GPU's context before it gives the next one; enumerate would keep it.
+                del picture
+                position += 1  # noqa: SIM113
             offset += end - first
             played += 1
             if self._stop.is_set() or played == options.loops:
@@ -163,6 +166,7 @@ class VideoSource:
             if begin is None or pts >= begin:
                 given += 1
                 yield picture, pts
+            del picture
         if self._stop.is_set():
             return
         tally, announced = reader.tally, reader.announced_packets(not options.start_s)
