@@ -165,9 +165,10 @@ class CudaPythonApi(CudaPythonCalls):
         stream: Any,
         shared_bytes: int,
     ) -> None:
-        # The driver wants an array of pointers to the values, and has read both when the call returns.
-        values = [np.array(argument) for argument in arguments]
-        pointers = np.array([value.ctypes.data for value in values], np.uint64)
+        # The driver wants an array of pointers to the values, and has read both when the call returns. Each value has a
+        # place of 8 bytes: arrays of their own take three times as long.
+        places = np.frombuffer(b"".join([value.tobytes().ljust(8, b"\0") for value in arguments]), np.uint64).copy()
+        pointers = places.ctypes.data + 8 * np.arange(len(arguments), dtype=np.uint64)
         self._ask(
             "launching a kernel",
             self._cuda.cuLaunchKernel,

@@ -95,6 +95,8 @@ def open_driver(kind: Kind = "auto", device: int = 0, warn: Callable[[str], None
     try:
         driver = Driver(CudaPythonApi(device))
     except MissingDependencyError:
+        if kind == "cuda-python":
+            raise
         if broken is not None:
             raise broken from None
         raise MissingDependencyError("the GPU needs PyCUDA or cuda-python: neither is installed", INSTALL) from None

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segcam.errors import CudaError, MissingDependencyError
+from segcam.errors import CudaError, MissingDependencyError, let_go
 from segcam.kernels.cuda.api import INSTALL, NO_DRIVER_HINT, DeviceInfo, megabytes, refusal
 from segcam.kernels.cuda.cuda_python_calls import CudaPythonCalls
 
@@ -78,7 +78,8 @@ class PyCudaApi:
         try:
             yield
         except self._cuda.Error as error:
-            # Its frames would hold objects that must go while the context is current.
+            # Its frames hold objects that must go while the context is current.
+            let_go(error)
             text = str(error.with_traceback(None))
             _, found, description = text.partition(" failed: ")
             # PyCUDA adds remarks of its own behind " - ".
