@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import av
+import cv2
 import numpy as np
 import pytest
+import standin_nvdec
 from numpy.typing import NDArray
 from plans import plan_of
 
 import segcam
+from segcam.engines.base import EngineOptions
+from segcam.engines.factory import make_engine
 from segcam.frame import Segmentation
+from segcam.geometry import fit
+from segcam.kernels.cuda import reference
+from segcam.kernels.cuda.picture import PictureKind
+from segcam.segmenters.reading import class_map_axes, score_taps
 
 CLIPS = {
     "derived_cuts_3stills_2048x1024_60f.mp4": "espnet_cityscapes_1024x512.onnx",
@@ -103,3 +113,47 @@ def test_a_whole_run(
     assert [record["index"] for record in records] == list(range(51))
     assert tensorrt_face.machine.accidents == []
     assert not any(tensorrt_face.machine.leftovers().values())
+
+
+@pytest.mark.slow
+@pytest.mark.tensorrt("11.4.0.106")
+def test_ten_bits_are_read_as_ten(
+    tensorrt_face: Any, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From NVDEC; the processor, whose decoder's pictures become 8 bits first, names other pixels at boundaries."""
+    from segcam.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    for suffix in ("", ".json"):
+        shutil.copy(shared_data / "models" / f"espnet_camvid_480x360.onnx{suffix}", tmp_path)
+    network, clip = tmp_path / "espnet_camvid_480x360.onnx", shared_data / "broken" / "16_hevc_10bit.mp4"
+    plan = plan_of(tensorrt_face.trt, network)
+    standin_nvdec.install(monkeypatch, tensorrt_face.machine).sw_format = "p010le"
+    assert main(["-e", str(plan), "-s", str(clip), "--frames", "3", "-o", "labels:found"]) == 0
+    engine = make_engine(str(network), EngineOptions(precision="fp32", rewrite=False), print, "onnxruntime")
+    engine.activate()
+    fed, hw = engine.spec.input, engine.info.input_hw
+    share: dict[str, list[float]] = {"p010": [], "nv12": []}
+    with av.open(str(clip)) as container:
+        for index, frame in zip(range(3), container.decode(video=0), strict=False):
+            y, u, v = (np.frombuffer(plane, np.uint16).reshape(-1, plane.line_size // 2) for plane in frame.planes)
+            size, half = (frame.height, frame.width), frame.width // 2
+            planes: tuple[Any, ...] = (y[:, : size[1]] << 6, np.stack([u[:, :half], v[:, :half]], axis=-1) << 6)
+            placement, deep = fit(size, hw, fed.resize), PictureKind("p010", *size, "bt709", False)
+            found = cv2.imread(f"found/{index:06}.png", cv2.IMREAD_UNCHANGED)
+            for format in ("p010", "nv12"):
+                if format == "nv12":
+                    planes = tuple(reference.eight_bits(deep, plane) for plane in planes)
+                kind = dataclasses.replace(deep, format=format)
+                engine.input(0)[...] = reference.preprocess(
+                    kind, planes, placement, hw, fed.mean, fed.std, rgb=fed.color == "RGB"
+                )
+                engine.start(0)
+                scores = engine.wait(0)[0]
+                grid = scores.shape[-2:]
+                axes = class_map_axes(size, "frame", size, placement, hw, grid, engine.spec.output)
+                labels, _ = reference.class_map(scores, *score_taps(size, grid, axes))
+                share[format].append(float((labels != found).mean()))
+    engine.close()
+    print(share)
+    assert max(share["p010"]) <= 1e-4 < 1e-3 < min(share["nv12"])

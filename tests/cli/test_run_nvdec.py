@@ -8,14 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
 import standin_nvdec
 from cuda_shim import compiler
+from lossless import clip
 from plans import plan_of
-from standin_nvdec import busy
 
 from segcam.cli.main import main
 
@@ -27,25 +26,11 @@ pytestmark = [
 ]
 
 
-def clip(path: Path, size: tuple[int, int] = (96, 64), count: int = 8) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"qp": "0", "preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        for planes in busy(size, count):
-            frame = av.VideoFrame(*size, "yuv420p")
-            for plane, samples in zip(frame.planes, planes, strict=True):
-                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-                rows[:, : samples.shape[1]] = samples
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
 @pytest.fixture
 def gpu(tensorrt_face: Any, brightest: Brightest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A plan, a clip, and the decoder of the GPU; ``run`` runs segcam in ``tmp_path``."""
     plan = plan_of(tensorrt_face.trt, brightest())
-    video = clip(tmp_path / "clip.mp4")
+    video = clip(tmp_path / "clip.mp4", count=8)
     nvdec = standin_nvdec.install(monkeypatch, tensorrt_face.machine)
     monkeypatch.chdir(tmp_path)
 
@@ -88,7 +73,7 @@ def test_what_nvdec_cannot_is_said_once_and_runs(gpu: SimpleNamespace, capsys: p
 def test_what_was_said_on_opening_is_not_said_again(
     gpu: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    raw = clip(tmp_path / "clip.h264")
+    raw = clip(tmp_path / "clip.h264", count=8)
     assert gpu.run("-o", "null", source=raw) == 0
     said = capsys.readouterr().err
     assert gpu.nvdec.opened == 1 and "(h264, NVDEC)" in said

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import standin_nvdec
 import standin_nvenc
+from cuda_frames import watch_downloads
 from cuda_shim import compiler
+from lossless import clip, pictures
 from plans import plan_of
-from standin_nvdec import busy
 
 from segcam.cli.main import main
 from segcam.sinks import device_pictures
@@ -27,23 +28,6 @@ pytestmark = [
     pytest.mark.tensorrt("11.4.0.106"),
     pytest.mark.skipif(compiler() is None, reason="no C++ compiler: apt install g++, or name one in CXX"),
 ]
-
-
-def clip(path: Path, size: tuple[int, int] = (96, 64), count: int = 10) -> Path:
-    """H.264 without loss."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"qp": "0", "preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        for planes in busy(size, count):
-            made = np.concatenate([plane.reshape(-1) for plane in planes]).reshape(size[1] * 3 // 2, size[0])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(made, format="yuv420p")))
-        container.mux(stream.encode(None))
-    return path
-
-
-def pictures(path: Path) -> list[np.ndarray]:
-    with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)]
 
 
 @pytest.fixture
@@ -81,14 +65,7 @@ def test_pictures_never_leave_the_gpu(
     gpu.nvenc.delay = delay
     assert gpu.run("--decode", decode, "--encode", "x264", "--crf", "0", "-o", "x264.mp4") == 0
     capsys.readouterr()
-    downloads: list[int] = []
-    download = gpu.machine.download
-
-    def watched(host: memoryview, pinned: bool, address: int, stream: int) -> None:
-        downloads.append(host.nbytes)
-        download(host, pinned, address, stream)
-
-    monkeypatch.setattr(gpu.machine, "download", watched)
+    downloads = watch_downloads(monkeypatch, gpu.machine)
     assert gpu.run("--decode", decode, "-o", "nvenc.mp4", "-o", "counts.jsonl") == 0
     said = capsys.readouterr().err
     assert "warning" not in said and "NVENC p1 quality 23 from the GPU's memory" in said
@@ -96,7 +73,7 @@ def test_pictures_never_leave_the_gpu(
     # One more for the encoder that only tries the first picture.
     assert gpu.nvenc.sessions == ["cuda", "cuda"] and gpu.nvenc.taken == gpu.nvenc.given_back == 11
     assert gpu.nvenc.uploaded == 0
-    assert downloads and max(downloads) <= 1024
+    assert downloads and max(downloads) <= (1024, True)
     gc.collect()
     assert not device_pictures._lent and not gpu.nvdec.alive and gpu.nvdec.late == 0
     assert gpu.machine.allocated == 0
@@ -170,6 +147,32 @@ def test_a_size_that_changes_is_scaled(
     assert len(one) == len(two) == 12
     for first, second in zip(one, two, strict=True):
         assert np.abs(first.astype(int) - second).max() <= 1
+
+
+@pytest.mark.parametrize("what", ["the file", "the container"])
+def test_a_file_that_cannot_begin_lets_go_of_the_gpu(
+    gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """The first picture has been tried out on the GPU by then."""
+    from segcam.sinks import video
+
+    def failing(*anything: Any, **more: Any) -> Any:
+        raise av.error.OSError(errno.EIO, "broken")
+
+    if what == "the file":
+        monkeypatch.setattr(video, "OutputFile", failing)
+    else:
+        real = av.open
+        monkeypatch.setattr(
+            av, "open", lambda file, mode="r", **more: (failing if mode == "w" else real)(file, mode, **more)
+        )
+    assert gpu.run("-o", "nvenc.mp4") == 1
+    assert "Traceback" not in capsys.readouterr().err
+    gc.collect()
+    assert gpu.nvenc.sessions == ["cuda"] and not device_pictures._lent
+    # The decoder's own memory goes with the context.
+    leftovers = {name: left for name, left in gpu.machine.leftovers().items() if name != "lost"}
+    assert not any(leftovers.values()), leftovers
 
 
 def test_an_encoder_that_breaks_down_ends_the_run_in_good_order(

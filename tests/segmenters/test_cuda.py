@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_frames import on_cpu, picture, run, the_same
+from cuda_frames import on_cpu, picture, run, the_same, watch_downloads
 from plans import plan_of
 
 from segcam.controls import Controls
@@ -94,14 +94,7 @@ def test_only_what_is_asked_for_comes_down(
     gpu = on_gpu(plan_of(tensorrt_face.trt, path))
     frames = [picture(index, (48, 80)) for index in range(3)]
     wanted = on_cpu(path, frames)
-    machine, moved = tensorrt_face.machine, []
-    download = machine.download
-
-    def watched(host: memoryview, pinned: bool, address: int, stream: int) -> None:
-        moved.append((host.nbytes, pinned))
-        download(host, pinned, address, stream)
-
-    monkeypatch.setattr(machine, "download", watched)
+    moved = watch_downloads(monkeypatch, tensorrt_face.machine)
     most = {(True, True): 1024 + 48 * 128 * 5 // 2 + 1024, (True, False): 1024 + 48 * 128}
     most |= {(False, True): 1024 + 48 * 128 * 3 // 2 + 1024, (False, False): 1024}
     for (labels, overlay), limit in most.items():

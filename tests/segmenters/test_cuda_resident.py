@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_frames import Surface, on_cpu, picture, run, the_same
+from cuda_frames import Surface, on_cpu, picture, run, the_same, watch_downloads
 from plans import plan_of
 
 from segcam.errors import CudaError
@@ -78,14 +78,7 @@ def test_they_do_not_come_down(
     tensorrt_face: Any, brightest: Brightest, on_gpu: OnGpuOf, labels: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = on_gpu(plan_of(tensorrt_face.trt, brightest()))
-    machine, moved = tensorrt_face.machine, []
-    download = machine.download
-
-    def watched(host: memoryview, pinned: bool, address: int, stream: int) -> None:
-        moved.append((host.nbytes, pinned))
-        download(host, pinned, address, stream)
-
-    monkeypatch.setattr(machine, "download", watched)
+    moved = watch_downloads(monkeypatch, tensorrt_face.machine)
     found = run(gpu.segmenter(labels=labels, resident=True), [picture(index, (48, 80), "nv12") for index in range(4)])
     assert all(one.overlay.device for one in found)
     assert moved and all(pinned and nbytes <= 1024 + 48 * 128 * labels for nbytes, pinned in moved)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from segcam.controls import Controls
@@ -83,6 +84,19 @@ def the_same(found: list[Segmentation], wanted: list[Segmentation], differing: f
         if agree.all():
             for mine, theirs in zip(one.overlay.planes, other.overlay.planes, strict=True):
                 assert np.abs(mine.astype(int) - theirs).max() <= 1
+
+
+def watch_downloads(monkeypatch: pytest.MonkeyPatch, machine: Any) -> list[tuple[int, bool]]:
+    """Bytes of each copy from the GPU from now on, and whether it goes to pinned memory."""
+    moved: list[tuple[int, bool]] = []
+    download = machine.download
+
+    def watched(host: memoryview, pinned: bool, address: int, stream: int) -> None:
+        moved.append((host.nbytes, pinned))
+        download(host, pinned, address, stream)
+
+    monkeypatch.setattr(machine, "download", watched)
+    return moved
 
 
 class Surface:

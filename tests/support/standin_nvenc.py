@@ -4,14 +4,17 @@
 ``delay`` allows, and given back then, in a thread of FFmpeg's own: who uses its memory again too early finds other
 bytes in the file. It refuses what FFmpeg and NVENC refuse: a context that is not current, chroma that doesn't lie
 directly behind luma, memory that is freed while the encoder, which knows it by its address, is open, other sizes than
-the first, pictures on the GPU for an encoder that was opened for the host's.
+the first, pictures on the GPU for an encoder that was opened for the host's. Calls of the driver that fail are FFmpeg's
+error, as they are where FFmpeg makes them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import SimpleNamespace
@@ -21,7 +24,7 @@ import av
 import av.video.frame
 import numpy as np
 import pytest
-from standin_cuda import Machine
+from standin_cuda import Machine, Refused
 
 from segcam.sinks import video as video_module
 
@@ -30,6 +33,16 @@ _pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
 )
 _rename = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_SetName", ctypes.pythonapi))
 _USED = b"used_dltensor"
+#: AVERROR_EXTERNAL, which FFmpeg returns for any error of the driver.
+_EXTERNAL = 542398533
+
+
+@contextlib.contextmanager
+def _in_ffmpeg() -> Iterator[None]:
+    try:
+        yield
+    except Refused:
+        raise av.error.ExternalError(_EXTERNAL, "Generic error in an external library") from None
 
 
 class _DLManagedTensor(ctypes.Structure):
@@ -74,9 +87,11 @@ class CudaPicture:
     """A ``VideoFrame`` in the GPU's memory."""
 
     def __init__(self, nvenc: StandinNvenc, planes: tuple[Any, Any], context: Any) -> None:
-        assert nvenc.machine.require_context().handle == context.handle()
+        with _in_ffmpeg():
+            assert nvenc.machine.require_context().handle == context.handle()
         self.nvenc, self.context = nvenc, context.handle()
         self.y, self.uv = (_Tensor(plane) for plane in planes)
+        assert self.y.device == self.uv.device == context.device_id
         self.width, self.height = self.y.row_bytes, self.y.rows
         assert self.width % 2 == 0 == self.height % 2 and (self.uv.rows, self.uv.row_bytes) == (
             self.height // 2,
@@ -148,6 +163,10 @@ class Codec:
         self._real.pix_fmt, self._real.options = "nv12", {"qp": "0", "bf": "0", "preset": "ultrafast"}
 
     def encode(self, picture: Any = None) -> list[Any]:
+        with _in_ffmpeg():
+            return self._encode(picture)
+
+    def _encode(self, picture: Any) -> list[Any]:
         out: list[Any] = []
         if picture is not None:
             if self._nvenc.fails is not None and self.pix_fmt == "cuda":
@@ -227,14 +246,17 @@ def install(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> StandinNvenc:
 
     class Context:
         def __init__(self, device_id: int = 0, primary_ctx: bool = True, current_ctx: bool = False) -> None:
-            assert (device_id, primary_ctx, current_ctx) == (0, False, True)
-            self._handle = 0
+            assert (primary_ctx, current_ctx) == (False, True)
+            self.device_id, self._handle = device_id, 0
 
         current_ctx = True
 
         def handle(self) -> int:
             """The context that was current when it was used first."""
-            self._handle = self._handle or machine.require_context().handle
+            if not self._handle:
+                found = machine.require_context()
+                assert found.device == self.device_id
+                self._handle = found.handle
             return self._handle
 
     class VideoFrame:

@@ -172,7 +172,8 @@ class DeviceEngine(ABC, Generic[NetworkT]):
                     let_go(error)
                     if number == 0 or asked or not isinstance(error, EngineError):
                         raise
-                    self._warn(f"{plan.name}: {number} frame in flight, there is no room for more ({error.message})")
+                    frames = f"{number} frame{'s' if number > 1 else ''}"
+                    self._warn(f"{plan.name}: {frames} in flight, there is no room for more ({error.message})")
                     return
                 self._slots.append(slot)
                 self._held.callback(made.pop_all().close)

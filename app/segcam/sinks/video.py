@@ -138,6 +138,10 @@ class VideoSink:
     def close(self) -> None:
         container, self._container = self._container, None
         if container is None:
+            # It may have ended between the first picture's look at the GPU and the file's first byte.
+            self._let_go()
+            if self._file is not None:
+                self._file.close()
             return
         from av.error import FFmpegError
 

@@ -181,6 +181,16 @@ def test_two_drivers_share_the_context(machine: Machine) -> None:
     assert not any(machine.leftovers().values())
 
 
+def test_closing_waits_for_queued_work(machine: Machine, kind: Any) -> None:
+    """Before what it works on goes; the stand-in runs queued work when somebody waits for it."""
+    driver, order = open_driver(kind), []
+    with driver.current():
+        stream, memory = driver.stream(), driver.allocate(64)
+        machine.enqueue(stream.handle, lambda: order.append(memory.closed), "work")
+    driver.close()
+    assert order == [False] and machine.accidents == []
+
+
 def test_closing_waits_for_who_is_inside(machine: Machine, kind: Any) -> None:
     driver = open_driver(kind)
     inside, leave = threading.Event(), threading.Event()

@@ -14,6 +14,7 @@ What stands on it (a stand-in for TensorRT) uses::
     machine.allocate(nbytes) / machine.free(address)
     machine.pinned_at(address, nbytes)          -> the same for page-locked host memory
     machine.fail("cuMemAlloc", at=3)            -> the third call from now fails (any driver function, C name)
+    machine.die("cuLaunchKernel", at=3)         -> and every call after it, as after an illegal address
     machine.calls, machine.counts               -> what was called, in order, and how often
     machine.leftovers()                         -> what was not freed, by kind; all 0 after a clean end
     machine.accidents                           -> what queued work raised

@@ -58,6 +58,7 @@ class _Fault:
     at: int
     error: str
     times: int
+    sticks: bool = False
 
 
 class Machine:
@@ -112,6 +113,10 @@ class Machine:
         """The ``at``-th call of driver function ``name`` from now on fails, and ``times - 1`` calls after it."""
         self._faults.append(_Fault(name, at, error, times))
 
+    def die(self, name: str, at: int = 1, error: str = "CUDA_ERROR_ILLEGAL_ADDRESS") -> None:
+        """The ``at``-th call of driver function ``name`` from now on fails, and then every other in its context."""
+        self._faults.append(_Fault(name, at, error, 1, sticks=True))
+
     def heal(self) -> None:
         """Forgets the faults that have not happened."""
         self._faults.clear()
@@ -156,6 +161,8 @@ class Machine:
                     fault.times -= 1
                     if fault.times <= 0:
                         self._faults.remove(fault)
+                    if fault.sticks and self.stack:
+                        self.stack[-1].fault = fault.error
                     raise Refused(fault.error)
 
     @property

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segcam.errors import CudaError
 from segcam.frame import ColorMatrix
 from segcam.geometry import Taps
 from segcam.kernels.cuda.driver import DeviceMemory, Driver, Stream
@@ -138,7 +140,9 @@ class Tables:
         try:
             driver.upload(memory.address, self.data, stream)
         except BaseException:
-            memory.close()
+            # On a GPU that is gone this fails as well, which says less.
+            with contextlib.suppress(CudaError):
+                memory.close()
             raise
         return memory
 
