@@ -3,6 +3,7 @@ from host memory and from the GPU's, decoded again and compared with what went i
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from segcam.frame import Frame
     from segcam.kernels.cuda.driver import Driver, Stream
 
+#: Encoders and pixel formats of what is decoded.
+CLIPS = (
+    ("libx264", "yuv420p"),
+    ("libx265", "yuv420p10le"),
+    ("libsvtav1", "yuv420p"),
+    ("libsvtav1", "yuv420p10le"),
+)
 #: Mean levels that a picture may differ by where NVENC has no lossless mode.
 _LOSSY = 4.0
 
@@ -32,12 +40,12 @@ def nvdec(context: Context) -> Iterator[Finding]:
     if missing:
         raise Absent(missing[0])
     with gpu(context) as driver:
-        for codec, pixels in (("libx264", "yuv420p"), ("libx265", "yuv420p10le")):
+        for codec, pixels in CLIPS:
             name = f"NVDEC {codec[3:]} {pixels}"
             try:
                 yield _decoded(context, driver, _clip(context, codec, pixels), name)
             except SourceError as error:
-                # Every NVDEC takes H.264; 10 bits came with Pascal.
+                # Every NVDEC takes H.264; 10 bits came with Pascal, AV1 with Ampere.
                 if codec == "libx264":
                     yield context.found(name, False, error.message)
                 else:
@@ -48,10 +56,14 @@ def _clip(context: Context, codec: str, pixels: str) -> Path:
     import av
 
     height, width = (n // 2 * 2 for n in context.size)
-    path = context.work / f"{codec}.mp4"
+    path = context.work / f"{codec}-{pixels}.mp4"
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (height // 16 + 1, width // 16 + 60, 3), np.uint8)
-    options = {"preset": "ultrafast"} | ({"x265-params": "log-level=none"} if codec == "libx265" else {})
+    options = {"preset": "12" if codec == "libsvtav1" else "ultrafast"}
+    if codec == "libx265":
+        options["x265-params"] = "log-level=none"
+    # Its own switch for the page that it prints.
+    os.environ.setdefault("SVT_LOG", "1")
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels

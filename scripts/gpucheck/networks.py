@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -96,9 +99,24 @@ def _engine(context: Context, runtime: str, path: Path, precision: Any, driver: 
     from segcam.errors import EngineError
 
     plan = context.work / f"{path.stem}_{precision}.plan"
-    if main(["build", "--onnx", str(path), f"--{precision}", "--no-rewrite", "--force", "--output", str(plan)]):
-        raise EngineError(f"segcam build made no plan of {path.name} in {precision}; it says above why")
+    with redirect_stderr(_Heard(sys.stderr)) as heard:
+        code = main(["build", "--onnx", str(path), f"--{precision}", "--no-rewrite", "--force", "--output", str(plan)])
+    if code:
+        why = heard.getvalue().rpartition("segcam: error: ")[2]
+        raise EngineError(f"segcam build: {'; '.join(line.strip() for line in why.strip().splitlines())}")
     return TensorRtEngine(plan, options, _ignore, driver)
+
+
+class _Heard(StringIO):
+    """Passes on what is written, at once, and keeps it."""
+
+    def __init__(self, to: TextIO) -> None:
+        super().__init__()
+        self._to = to
+
+    def write(self, text: str) -> int:
+        self._to.write(text)
+        return super().write(text)
 
 
 def _right(context: Context, engine: DeviceEngine[Any], path: Path, name: str, precision: str) -> Finding:

@@ -13,29 +13,67 @@ from numpy.typing import NDArray
 
 from gpucheck.base import Context, Finding, best_kind, gpu
 from gpucheck.recorded import RecordedEngine
+from gpucheck.timing import per_run_ms
 from segcam.frame import Frame
 
 if TYPE_CHECKING:
     from segcam.engines.device import DeviceEngine
+    from segcam.kernels.cuda.driver import Driver
     from segcam.metrics import Metrics
     from segcam.session import Network
 
 #: Of the rate of the slowest part.
 TARGET = 0.95
+#: About what the smallest networks of the zoo take on a large GPU.
+NETWORK_MS = 2.0
 #: Of the plain rate: two rates of one run differ by a per cent or so by themselves.
 NOT_SLOWER = 0.98
 
 
 def check(context: Context) -> Iterator[Finding]:
     with gpu(context, best_kind(context)) as driver:
-        # As much memory traffic as a small network has, in place of one.
+        yield _own_rate(context, driver)
+        # Memory traffic for as long as a small network takes, in place of one: what is as fast as the host's own work
+        # on a frame says nothing about how well the two overlap.
         work = 0 if context.quick else 400 << 20
-        engine = RecordedEngine(driver, context.size, work)
+        engine = RecordedEngine(driver, context.size, work, _copies(driver, work) if work else 1)
         engine.activate()
         with ExitStack() as held:
             held.callback(engine.close)
             yield from compare(context, engine, "recorded scores")
             yield from rates(context, engine, "recorded scores")
+
+
+def _own_rate(context: Context, driver: Driver) -> Finding:
+    """With a network that takes no time: what Segcam itself allows."""
+    engine = RecordedEngine(driver, context.size)
+    engine.activate()
+    try:
+        network = network_of(engine)
+        try:
+            metrics = _run(context, network, graphs=driver.has_graphs)
+        finally:
+            network.kernels.close()  # type: ignore[union-attr]  # there are some
+    finally:
+        engine.close()
+    host_ms = metrics.summaries()["host"].mean
+    words = (
+        f"{metrics.rate_hz:.0f} frames/s with a network that takes no time; copying and queueing on the host take "
+        f"{host_ms:.3f} ms of each"
+    )
+    return context.timed("no network: rate", words, rate_hz=round(metrics.rate_hz, 1), host_ms=round(host_ms, 4))
+
+
+def _copies(driver: Driver, nbytes: int) -> int:
+    """How many copies of so many bytes take as long as such a network."""
+    stream = driver.stream()
+    one, two = driver.allocate(nbytes), driver.allocate(nbytes)
+    try:
+        took_ms = per_run_ms(driver, [lambda: driver.copy(two.address, one.address, nbytes, stream)], 4, stream)
+    finally:
+        for held in (one, two, stream):
+            held.close()
+    return max(1, round(NETWORK_MS / took_ms))
 
 
 def network_of(engine: DeviceEngine[Any]) -> Network:
@@ -165,7 +203,14 @@ def rates(context: Context, engine: DeviceEngine[Any], name: str) -> Iterator[Fi
         # One frame at a time: in each other's company all parts take longer.
         alone = _run(context, network, graphs=False, depth=1)
         stages = {stage: summary.mean for stage, summary in alone.summaries().items()}
-        plain = _run(context, network, graphs=False)
+        runs = {False: _run(context, network, graphs=False)}
+        if engine.driver.has_graphs and engine.capturable:
+            runs[True] = _run(context, network, graphs=True)
+        plain_hz, graph_hz = runs[False].rate_hz, runs[True].rate_hz if True in runs else 0.0
+        rate_hz = max(plain_hz, graph_hz)
+        if graph_hz > plain_hz:
+            # Queueing is less there.
+            stages["host"] = _run(context, network, graphs=True, depth=1).summaries()["host"].mean
         parts = {
             "upload": stages.get("upload", 0.0),
             "GPU": sum(stages.get(stage, 0.0) for stage in ("preprocess", "inference", "postprocess")),
@@ -175,10 +220,6 @@ def rates(context: Context, engine: DeviceEngine[Any], name: str) -> Iterator[Fi
         slowest = max(parts, key=lambda part: parts[part])
         best_hz = 1e3 / parts[slowest] if parts[slowest] else 0.0
         figures = {f"{stage}_ms": round(value, 4) for stage, value in stages.items()}
-        graph_hz = 0.0
-        if engine.driver.has_graphs and engine.capturable:
-            graph_hz = _run(context, network, graphs=True).rate_hz
-        rate_hz = max(plain.rate_hz, graph_hz)
         share = rate_hz / best_hz if best_hz else 1.0
         words = (
             f"{rate_hz:.0f} frames/s, {share:.1%} of what its slowest part ({slowest}, {parts[slowest]:.3f} ms) allows"
@@ -188,8 +229,8 @@ def rates(context: Context, engine: DeviceEngine[Any], name: str) -> Iterator[Fi
             share=round(share, 3), slowest=slowest, slowest_ms=round(parts[slowest], 4), **figures,
         )  # fmt: skip
         if graph_hz:
-            ratio = graph_hz / plain.rate_hz if plain.rate_hz else 1.0
-            words = f"{graph_hz:.0f} frames/s as graphs, {plain.rate_hz:.0f} plain"
+            ratio = graph_hz / plain_hz if plain_hz else 1.0
+            words = f"{graph_hz:.0f} frames/s as graphs, {plain_hz:.0f} plain"
             yield context.at_speed(
                 f"{name}: graph against plain", ratio >= NOT_SLOWER, words, target="graph", ratio=round(ratio, 3)
             )

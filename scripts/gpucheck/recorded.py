@@ -23,12 +23,13 @@ def _bytes(tensor: PlanTensor) -> int:
 
 
 class Recorded:
-    """See ``segcam.engines.device.DeviceNetwork``; ``work`` bytes are read and written besides, as a network would."""
+    """See ``segcam.engines.device.DeviceNetwork``; ``work`` bytes are read and written so many ``times`` besides, as a
+    network would."""
 
     name = "recorded scores"
 
-    def __init__(self, driver: Driver, size: tuple[int, int], stride: int, work: int) -> None:
-        self.driver = driver
+    def __init__(self, driver: Driver, size: tuple[int, int], stride: int, work: int, times: int) -> None:
+        self.driver, self._times = driver, times
         coarse = (max(1, size[0] // stride), max(1, size[1] // stride))
         self.input = PlanTensor("picture", "input", "float16", (1, 3, *size), "linear")
         self.output = PlanTensor("scores", "output", "float16", (1, 19, *coarse), "linear")
@@ -44,7 +45,7 @@ class Recorded:
         return RecordedRun(self)
 
     def enqueue(self, stream: Stream, output_address: int) -> None:
-        if self._work:
+        for _ in range(self._times if self._work else 0):
             self.driver.copy(self._work[1].address, self._work[0].address, self._work[0].nbytes, stream)
         self.driver.copy(output_address, self._scores.address, _bytes(self.output), stream)
 
@@ -75,15 +76,15 @@ class RecordedRun:
 class RecordedEngine(DeviceEngine[Recorded]):
     """``size`` (height, width) of the pictures it takes; scores come at an eighth of that."""
 
-    def __init__(self, driver: Driver, size: tuple[int, int], work: int = 0) -> None:
+    def __init__(self, driver: Driver, size: tuple[int, int], work: int = 0, times: int = 1) -> None:
         super().__init__(Path("recorded"), EngineOptions(requests=3), lambda line: None, driver)
-        self._size, self._bytes = size, work
+        self._size, self._bytes, self._times = size, work, times
 
     def activate(self) -> None:
         driver = self._driver = self._given_driver
         assert driver is not None
         with driver.current():
-            network = Recorded(driver, self._size, 8, self._bytes)
+            network = Recorded(driver, self._size, 8, self._bytes, self._times)
             self._plan = network
             self._held.callback(network.close)
             self._make_slots(network, network.input.shape)

@@ -5,12 +5,15 @@ PyAV, cuda-python and PyCUDA load these libraries by name while they run: a proc
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cuda_shim
 import pytest
 from real_bindings import cuda_bindings
 
@@ -21,6 +24,15 @@ LIBRARIES = {
     "libnvcuvid.c": "libnvcuvid.so.1",
     "libnvidia_encode.c": "libnvidia-encode.so.1",
 }
+
+
+#: In the notes: what was refused, or was asked of something that is not there, or came too late.
+_FAULT = re.compile(r"REFUSED|\bNO |NOT SUPPORTED|ANOTHER|CHANGED|FREED|with (its|their) context")
+
+
+def faults(notes: list[str]) -> list[str]:
+    """Those of the libraries' notes that no run should have."""
+    return [note for note in notes if _FAULT.search(note)]
 
 
 def build(folder: Path, *sources: str) -> Path:
@@ -37,24 +49,43 @@ def build(folder: Path, *sources: str) -> Path:
     return folder
 
 
+def real_pycuda() -> Path:
+    """The folder that this Python imports PyCUDA from; skips where it is not installed."""
+    found = importlib.util.find_spec("pycuda")
+    if found is None or found.origin is None:
+        pytest.skip("PyCUDA is not installed")
+    return Path(found.origin).parents[1]
+
+
+def environment(
+    folder: Path, log: Path | str, *, cuda: str = "13.*", pycuda: bool = False, kernels: bool = False
+) -> dict[str, str]:
+    """For processes over the libraries in ``folder``, with the package and this folder to import from.
+
+    ``log`` gets the libraries' notes. ``cuda`` is the version of cuda-python, "" for none; ``pycuda``: and PyCUDA;
+    ``kernels``: launches compute. Skips where what is asked for cannot be had.
+    """
+    paths = [str(cuda_bindings(cuda))] if cuda else []
+    paths += [str(real_pycuda())] if pycuda else []
+    made = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([*paths, str(FOLDER.parents[1] / "app"), str(FOLDER)]),
+        "LD_LIBRARY_PATH": str(folder),
+        "CUDA_IN_C_LOG": str(log),
+    }
+    if kernels:
+        cuda_shim.need_compiler()
+        made["CUDA_IN_C_KERNELS"] = str(cuda_shim.library())
+    return made
+
+
 def run(
     folder: Path, program: str, *arguments: object, log: Path, env: dict[str, str] | None = None, timeout_s: float = 120
 ) -> subprocess.CompletedProcess[str]:
-    """Runs the program over the libraries in ``folder``, with the package and this folder to import from.
-
-    ``log`` gets the libraries' notes. Warnings are errors. Skips where cuda-python cannot be had.
-    """
-    paths = [str(cuda_bindings("13.*")), str(FOLDER.parents[1] / "app"), str(FOLDER)]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "LD_LIBRARY_PATH": str(folder),
-        "CUDA_IN_C_LOG": str(log),
-        **(env or {}),
-    }
+    """Runs the program in ``environment``, or with ``env`` besides. Warnings are errors."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", program, *map(str, arguments)],
-        env=environment,
+        env={**environment(folder, log), **(env or {})},
         capture_output=True,
         text=True,
         timeout=timeout_s,

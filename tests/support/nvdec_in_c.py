@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from av1_frames import shown_bits
 
 from segcam.frame import Frame
 from segcam.kernels.cuda.driver import Driver
@@ -32,7 +34,7 @@ def make_video(
     """Noise, 25 pictures a second, the same for the same arguments."""
     rng = np.random.default_rng(frames)
     quick = {"libx264": {"preset": "ultrafast"}, "libx265": {"preset": "ultrafast", "x265-params": "log-level=none"}}
-    quick["libvpx-vp9"] = {"deadline": "realtime", "cpu-used": "8"}
+    quick |= {"libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"}, "libsvtav1": {"preset": "12"}}
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=25, options={**quick[codec], **(options or {})})
         stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
@@ -54,6 +56,13 @@ def _units(data: bytes, framed: bool) -> Iterator[bytes]:
         data = data[end:]
 
 
+def _seed(data: bytes) -> int:
+    seed = FNV_START
+    for byte in data:
+        seed = (seed ^ byte) * FNV_PRIME & 0xFFFFFFFF
+    return seed
+
+
 def seeds(path: Path | str) -> list[int]:
     """What each picture of the file is made from, in order of presentation."""
     # Time stamps may begin again within a file.
@@ -61,6 +70,8 @@ def seeds(path: Path | str) -> list[int]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         name, framed = stream.codec_context.name, container.format.name != "mpegts"
+        if name == "libdav1d":
+            return [_seed(tiles) for tiles in shown_bits(path)]
         for packet in container.demux(stream):
             data = bytes(packet)
             if not data:
@@ -72,13 +83,10 @@ def seeds(path: Path | str) -> list[int]:
                     if (1 <= unit[0] & 31 <= 5 if name == "h264" else unit[0] >> 1 & 63 < 32)
                 ]
                 data = b"".join(b"\0\0\1" + unit for unit in slices)
-            seed = FNV_START
-            for byte in data:
-                seed = (seed ^ byte) * FNV_PRIME & 0xFFFFFFFF
             assert packet.pts is not None
             if not pieces or packet.pts <= pieces[-1][0][0]:
                 pieces.append([])
-            pieces[-1].append((packet.pts, seed))
+            pieces[-1].append((packet.pts, _seed(data)))
     return [seed for piece in pieces for _, seed in sorted(piece)]
 
 
@@ -90,6 +98,20 @@ def painted(seed: int, width: int, height: int, bits: int) -> tuple[np.ndarray, 
         value = ((seed >> 8 * p) + (3 + 4 * p) * x + (5 + 6 * p) * y) & ((1 << bits) - 1)
         planes.append(value.astype(np.uint8) if bits == 8 else (value << (16 - bits)).astype(np.uint16))
     return planes[0], planes[1].reshape(height // 2, -1, 2)
+
+
+def record(path: Path | str, into: Path) -> None:
+    """Appends the pictures of the file as they really are, decoded here, for NVDEC_PICTURES. Of even sizes."""
+    made = seeds(path)
+    with av.open(str(path)) as container, into.open("ab") as file:
+        for number, picture in enumerate(container.decode(video=0)):
+            wide = "10" in picture.format.name
+            planes = picture.reformat(format="p010le" if wide else "nv12").planes
+            nbytes = picture.width << wide
+            file.write(struct.pack("=IIII", made[number], 10 if wide else 8, nbytes, picture.height * 3 // 2))
+            for plane in planes:
+                file.write(np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, :nbytes].tobytes())
+        assert number + 1 == len(made)
 
 
 def on_device(gpu: Driver, frame: Frame) -> tuple[np.ndarray, np.ndarray]:

@@ -4,10 +4,11 @@
    refuses what a driver refuses: calls without a current context, contexts that are gone, addresses that it has not
    given out. Memory that is given back is filled with 0xDD first. */
 #define _GNU_SOURCE
-#include <dlfcn.h>
-#include <time.h>
-
 #include "memory.h"
+
+#include "work.h"
+
+#include "kernels.h"
 
 int cuMemGetAddressRange_v2(Address *base, size_t *bytes, Address address) {
   Memory *found;
@@ -31,34 +32,39 @@ int cuPointerGetAttribute(void *value, int which, Address address) {
 }
 int cuMemGetInfo_v2(size_t *free, size_t *total) {
   CURRENT;
-  *free = ((size_t)7 << 30) - allocated;
-  *total = (size_t)8 << 30;
+  *free = FREE_BYTES - allocated;
+  *total = TOTAL_BYTES;
   return 0;
 }
 int cuMemAlloc_v2(Address *address, size_t bytes) {
   CURRENT;
+  UNSAFE("allocating");
   note("allocate %zu", bytes);
   return take(address, bytes, DEVICE);
 }
 int cuMemAllocPitch_v2(Address *address, size_t *pitch, size_t width, size_t height, unsigned element) {
   CURRENT;
+  UNSAFE("allocating");
   *pitch = (width + 511) / 512 * 512;
   note("allocate pitch %zu of %zu, %zu rows", *pitch, width, height);
   return take(address, *pitch * height, DEVICE);
 }
 int cuMemFree_v2(Address address) {
   CURRENT;
+  UNSAFE("freeing");
   int error = address ? give_back(address, DEVICE) : 0;
   note(error ? "REFUSED to free %llx" : "free", address);
   return error;
 }
 int cuMemHostAlloc(void **host, size_t bytes, unsigned flags) {
   CURRENT;
+  UNSAFE("pinning");
   note("pin %zu flags %u", bytes, flags);
   return take((Address *)host, bytes, HOST);
 }
 int cuMemFreeHost(void *host) {
   CURRENT;
+  UNSAFE("unpinning");
   int error = give_back((Address)host, HOST);
   note(error ? "REFUSED to unpin %p" : "unpin", host);
   return error;
@@ -66,22 +72,41 @@ int cuMemFreeHost(void *host) {
 
 /* --- copies: what is named as device memory must be some */
 
-#define COPY(name, To, to_device, From, from_device, ...) \
-  int name(To to, From from, size_t bytes __VA_ARGS__) { \
+typedef struct {
+  Address to, from;
+  size_t bytes;
+  int to_device, from_device;
+} Copy;
+
+static int run_copy(const void *it) {
+  const Copy *copy = it;
+  if (copy->to_device && !on_device(copy->to, copy->bytes)) return ILLEGAL_ADDRESS;
+  if (copy->from_device && !on_device(copy->from, copy->bytes)) return ILLEGAL_ADDRESS;
+  memcpy((void *)copy->to, (const void *)copy->from, copy->bytes);
+  return 0;
+}
+/* What is queued with wrong addresses is refused; what has become wrong when a graph runs is met by the GPU. */
+static int queue_copy(void *stream, Copy copy) {
+  if (copy.to_device && !on_device(copy.to, copy.bytes)) return INVALID_VALUE;
+  if (copy.from_device && !on_device(copy.from, copy.bytes)) return INVALID_VALUE;
+  int pageable = (!copy.to_device && !is_known(copy.to, copy.bytes)) ||
+                 (!copy.from_device && !is_known(copy.from, copy.bytes));
+  return queue(stream, run_copy, &copy, sizeof copy, pageable);
+}
+#define COPY(name, async_name, To, to_device, From, from_device) \
+  int async_name(To to, From from, size_t bytes, void *stream) { \
+    STREAM; \
+    return queue_copy(stream, (Copy){(Address)to, (Address)from, bytes, to_device, from_device}); \
+  } \
+  int name(To to, From from, size_t bytes) { \
     CURRENT; \
-    if (to_device && !on_device((Address)to, bytes)) return INVALID_VALUE; \
-    if (from_device && !on_device((Address)from, bytes)) return INVALID_VALUE; \
-    memcpy((void *)to, (const void *)from, bytes); \
-    return 0; \
+    UNSAFE(#name); \
+    return queue_copy(0, (Copy){(Address)to, (Address)from, bytes, to_device, from_device}); \
   }
-COPY(cuMemcpyHtoD_v2, Address, 1, const void *, 0, )
-COPY(cuMemcpyHtoDAsync_v2, Address, 1, const void *, 0, , void *stream)
-COPY(cuMemcpyDtoH_v2, void *, 0, Address, 1, )
-COPY(cuMemcpyDtoHAsync_v2, void *, 0, Address, 1, , void *stream)
-COPY(cuMemcpyDtoD_v2, Address, 1, Address, 1, )
-COPY(cuMemcpyDtoDAsync_v2, Address, 1, Address, 1, , void *stream)
-COPY(cuMemcpy, Address, 0, Address, 0, )
-COPY(cuMemcpyAsync, Address, 0, Address, 0, , void *stream)
+COPY(cuMemcpyHtoD_v2, cuMemcpyHtoDAsync_v2, Address, 1, const void *, 0)
+COPY(cuMemcpyDtoH_v2, cuMemcpyDtoHAsync_v2, void *, 0, Address, 1)
+COPY(cuMemcpyDtoD_v2, cuMemcpyDtoDAsync_v2, Address, 1, Address, 1)
+COPY(cuMemcpy, cuMemcpyAsync, Address, 0, Address, 0)
 
 typedef struct {
   size_t x, y;
@@ -104,20 +129,41 @@ static char *corner(const Side *side, const Copy2D *copy) {
   if (side->type == DEVICE && !on_device(start, (copy->height - 1) * side->pitch + copy->width)) return 0;
   return (char *)start;
 }
-int cuMemcpy2D_v2(const Copy2D *copy) {
-  CURRENT;
-  if (!copy->width || !copy->height) return 0;
+static int run_copy2d(const void *it) {
+  const Copy2D *copy = it;
   char *from = corner(&copy->from, copy), *to = corner(&copy->to, copy);
-  if (!from || !to) return INVALID_VALUE;
+  if (!from || !to) return ILLEGAL_ADDRESS;
   for (size_t y = 0; y < copy->height; y++) memcpy(to + y * copy->to.pitch, from + y * copy->from.pitch, copy->width);
   return 0;
 }
-int cuMemcpy2DAsync_v2(const Copy2D *copy, void *stream) { return cuMemcpy2D_v2(copy); }
-int cuMemsetD8Async(Address to, unsigned char byte, size_t bytes, void *stream) {
+int cuMemcpy2DAsync_v2(const Copy2D *copy, void *stream) {
+  STREAM;
+  if (!copy->width || !copy->height) return 0;
+  char *from = corner(&copy->from, copy), *to = corner(&copy->to, copy);
+  if (!from || !to) return INVALID_VALUE;
+  return queue(stream, run_copy2d, copy, sizeof *copy, !is_known((Address)from, 1) || !is_known((Address)to, 1));
+}
+int cuMemcpy2D_v2(const Copy2D *copy) {
   CURRENT;
-  if (!on_device(to, bytes)) return INVALID_VALUE;
-  memset((void *)to, byte, bytes);
+  UNSAFE("cuMemcpy2D");
+  return cuMemcpy2DAsync_v2(copy, 0);
+}
+
+typedef struct {
+  Address to;
+  size_t bytes;
+  int byte;
+} Fill;
+static int run_fill(const void *it) {
+  const Fill *fill = it;
+  if (!on_device(fill->to, fill->bytes)) return ILLEGAL_ADDRESS;
+  memset((void *)fill->to, fill->byte, fill->bytes);
   return 0;
+}
+int cuMemsetD8Async(Address to, unsigned char byte, size_t bytes, void *stream) {
+  Fill fill = {to, bytes, byte};
+  STREAM;
+  return on_device(to, bytes) ? queue(stream, run_fill, &fill, sizeof fill, 0) : INVALID_VALUE;
 }
 
 /* --- the device and its contexts */
@@ -132,10 +178,10 @@ int cuDeviceGetAttribute(int *value, int which, int device) {
   *value = which == MAJOR ? 8 : which == MINOR ? 9 : which == TEXTURE_ALIGNMENT ? 512 : which == UNIFIED_ADDRESSING;
   return 0;
 }
-int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = (size_t)8 << 30; return 0; }
+int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = TOTAL_BYTES; return 0; }
 
 int cuDevicePrimaryCtxRetain(void **context, int device) {
-  if (!retained++) primary = (Context){primary_flags, 1};
+  if (!retained++) primary = (Context){primary_flags, 1, 0};
   *context = &primary;
   note("retain");
   return 0;
@@ -182,10 +228,9 @@ int cuCtxSetCurrent(void *context) {
 }
 int cuCtxGetDevice(int *device) { CURRENT; *device = 0; return 0; }
 int cuCtxSetLimit(int which, size_t value) { CURRENT; return 0; }
-int cuCtxSynchronize(void) { CURRENT; return 0; }
 int cuCtxCreate_v2(void **context, unsigned flags, int device) {
   if (created == 32) abort();
-  others[created] = (Context){flags, 1};
+  others[created] = (Context){flags, 1, 0};
   *context = others + created++;
   note("context %d made, flags %u", created, flags);
   return cuCtxPushCurrent_v2(*context);
@@ -206,115 +251,37 @@ const char *cuda_in_c_name(void *context) {
   return name;
 }
 
-/* --- streams, events, kernels and graphs */
-
-typedef struct {
-  int alive;
-} Stream;
-
-/* Streams that are gone are not freed, so that whoever still uses one is told. 0 to 2 are the default streams. */
-#define STREAM \
-  CURRENT; \
-  if ((Address)stream > 2 && !((Stream *)stream)->alive) { \
-    note("NO STREAM"); \
-    return INVALID_HANDLE; \
-  }
-
-int cuStreamCreate(void **stream, unsigned flags) {
-  CURRENT;
-  *stream = malloc(sizeof(Stream));
-  ((Stream *)*stream)->alive = 1;
-  note("stream flags %u", flags);
-  return 0;
-}
-int cuStreamDestroy_v2(void *stream) {
-  STREAM;
-  if ((Address)stream <= 2) return INVALID_HANDLE;
-  ((Stream *)stream)->alive = 0;
-  note("no stream");
-  return 0;
-}
-int cuStreamSynchronize(void *stream) { STREAM; return 0; }
-int cuStreamQuery(void *stream) { STREAM; return 0; }
-int cuStreamWaitEvent(void *stream, void *event, unsigned flags) { STREAM; return event ? 0 : INVALID_HANDLE; }
-int cuEventCreate(void **event, unsigned flags) {
-  CURRENT;
-  *event = malloc(sizeof(double));
-  note("event flags %u", flags);
-  return 0;
-}
-int cuEventDestroy_v2(void *event) { CURRENT; free(event); note("no event"); return 0; }
-int cuEventRecord(void *event, void *stream) {
-  struct timespec now;
-  CURRENT;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  *(double *)event = now.tv_sec * 1e3 + now.tv_nsec / 1e6;
-  return 0;
-}
-int cuEventQuery(void *event) { CURRENT; return 0; }
-int cuEventSynchronize(void *event) { CURRENT; return 0; }
-int cuEventElapsedTime(float *ms, void *from, void *to) {
-  CURRENT;
-  *ms = *(double *)to - *(double *)from;
-  return 0;
-}
-int cuEventElapsedTime_v2(float *ms, void *from, void *to) { return cuEventElapsedTime(ms, from, to); }
-
-int cuModuleLoadData(void **module, const void *image) {
-  CURRENT;
-  *module = malloc(1);
-  note("module %.8s", (const char *)image);
-  return 0;
-}
-int cuModuleUnload(void *module) { CURRENT; free(module); note("no module"); return 0; }
-int cuModuleGetFunction(void **function, void *module, const char *name) {
-  CURRENT;
-  *function = module;
-  return strcmp(name, "kernel") ? NOT_FOUND : 0;
-}
-/* The kernel's parameters are a pointer, an int, a float and a byte. */
-int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                   unsigned shared, void *stream, void **parameters, void **extra) {
-  CURRENT;
-  note("launch %u %u %u of %u %u %u, %u shared: byte %d, %d, %g, %d", gx, gy, gz, bx, by, bz, shared,
-       *(unsigned char *)*(Address *)parameters[0], *(int *)parameters[1], *(float *)parameters[2],
-       *(unsigned char *)parameters[3]);
-  return 0;
-}
-
-int cuStreamBeginCapture_v2(void *stream, int mode) { CURRENT; note("capture mode %d", mode); return 0; }
-int cuStreamEndCapture(void *stream, void **graph) { CURRENT; *graph = malloc(1); return 0; }
-int cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long flags) {
-  CURRENT;
-  *executable = malloc(1);
-  return 0;
-}
-int cuGraphDestroy(void *graph) { CURRENT; free(graph); note("no graph"); return 0; }
-int cuGraphLaunch(void *executable, void *stream) { CURRENT; note("launch graph"); return 0; }
-int cuGraphExecDestroy(void *executable) { CURRENT; free(executable); note("no executable"); return 0; }
-
-/* --- what FFmpeg's loader asks for and video needs none of */
-
-#define NONE(name) int name(void) { note("NOT SUPPORTED: " #name); return NOT_SUPPORTED; }
-NONE(cuMemAllocManaged) NONE(cuStreamAddCallback) NONE(cuModuleGetGlobal) NONE(cuLinkCreate) NONE(cuLinkAddData)
-NONE(cuLinkComplete) NONE(cuLinkDestroy) NONE(cuTexObjectCreate) NONE(cuTexObjectDestroy) NONE(cuGLGetDevices_v2)
-NONE(cuGraphicsGLRegisterImage) NONE(cuGraphicsUnregisterResource) NONE(cuGraphicsMapResources)
-NONE(cuGraphicsUnmapResources) NONE(cuGraphicsSubResourceGetMappedArray) NONE(cuGraphicsResourceGetMappedPointer_v2)
-NONE(cuArrayCreate_v2) NONE(cuArray3DCreate_v2) NONE(cuArrayDestroy) NONE(cuEGLStreamProducerConnect)
-NONE(cuEGLStreamProducerDisconnect) NONE(cuEGLStreamConsumerDisconnect) NONE(cuEGLStreamProducerPresentFrame)
-NONE(cuEGLStreamProducerReturnFrame)
+#include "unused.h"
 
 /* --- errors, and functions by name */
 
 static const struct { int error; const char *name, *words; } errors[] = {
   {0, "CUDA_SUCCESS", "no error"},
   {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
+  {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
   {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
+  {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
   {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
+  {NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"},
+  {UNSUPPORTED_PTX, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+   "the provided PTX was compiled with an unsupported toolchain."},
   {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
+  {ILLEGAL_STATE, "CUDA_ERROR_ILLEGAL_STATE", "the operation cannot be performed in the present state"},
   {NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
+  {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
   {CONTEXT_IS_DESTROYED, "CUDA_ERROR_CONTEXT_IS_DESTROYED", "context is destroyed"},
   {NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
+  {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
+  {CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
+   "operation failed due to a previous error during capture"},
+  {CAPTURE_ISOLATION, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION",
+   "dependency created on uncaptured work in another stream"},
+  {CAPTURE_IMPLICIT, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT",
+   "operation would make the legacy stream depend on a capturing blocking stream"},
+  {CAPTURED_EVENT, "CUDA_ERROR_CAPTURED_EVENT",
+   "operation not permitted on an event last recorded in a capturing stream"},
+  {CAPTURE_WRONG_THREAD, "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD",
+   "attempt to terminate a thread-local capture sequence from another thread"},
 };
 static const char *words_of(int error, int name) {
   for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)

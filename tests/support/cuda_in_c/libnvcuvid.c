@@ -2,7 +2,8 @@
    from, so that a test which has the same bits knows what must be shown. It stands on the driver beside it (libcuda.c).
    Numbers, names and offsets are those of the "NVDECODE API", 64 bit; only what is looked at is declared. It refuses
    what the real one refuses, and notes each call. NVDEC_REFUSES holds codecs that this GPU cannot decode,
-   NVDEC_FAILS_AT the number of a picture, from 0 on, that cannot be decoded. */
+   NVDEC_FAILS_AT the number of a picture, from 0 on, that cannot be decoded. NVDEC_PICTURES is a file of pictures that
+   were decoded elsewhere: those are shown for their bits. */
 #include <pthread.h>
 #include <stddef.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #include "note.h"
 
 enum { INVALID_VALUE = 1, INVALID_CONTEXT = 201, MAP_FAILED = 205, NOT_SUPPORTED = 801 };
-enum { H264 = 4, HEVC = 8, VP8 = 9, VP9 = 10 };  /* cudaVideoCodec */
+enum { H264 = 4, HEVC = 8, VP8 = 9, VP9 = 10, AV1 = 11 };  /* cudaVideoCodec */
 enum { CHROMA_420 = 1, NV12 = 0, P016 = 1 };
 enum { SURFACES = 32, PITCH = 512, POISON = 0xEE };
 typedef unsigned long long Address;
@@ -67,7 +68,7 @@ typedef struct {
   void *context;
   size_t pitch, nbytes;
   int decoded[SURFACES], mapped[SURFACES];
-  unsigned seeds[SURFACES];
+  unsigned seeds[SURFACES], times[SURFACES], *seen, count;
   Address outputs[SURFACES];
 } Decoder;
 
@@ -76,6 +77,7 @@ static const struct { int codec; const char *name; int bits_above_8, width, heig
   {HEVC, "hevc", 4, 144, 144, 8192},
   {VP8, "vp8", 0, 48, 16, 4096},
   {VP9, "vp9", 4, 128, 128, 8192},
+  {AV1, "av1", 2, 128, 128, 8192},
 };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int pictures;
@@ -152,6 +154,7 @@ int cuvidDestroyDecoder(void *handle) {
     if (decoder->mapped[i]) return say(INVALID_VALUE, "destroy with a picture mapped");
     if (cuMemFree_v2(decoder->outputs[i])) return say(INVALID_VALUE, "destroy whose memory is gone");
   }
+  free(decoder->seen);
   free(decoder);
   return say(0, "destroy");
 }
@@ -160,6 +163,14 @@ int cuvidDestroyDecoder(void *handle) {
 static unsigned seed_of(const Order *order, unsigned seed) {
   for (unsigned i = 0; i < order->nbytes; i++) seed = (seed ^ order->bits[i]) * 16777619u;
   return seed;
+}
+
+/* How often the decoder had such bits before. */
+static void remember(Decoder *decoder, int index) {
+  decoder->times[index] = 0;
+  for (unsigned i = 0; i < decoder->count; i++) decoder->times[index] += decoder->seen[i] == decoder->seeds[index];
+  decoder->seen = realloc(decoder->seen, (decoder->count + 1) * sizeof *decoder->seen);
+  decoder->seen[decoder->count++] = decoder->seeds[index];
 }
 
 int cuvidDecodePicture(void *handle, Order *order) {
@@ -173,6 +184,9 @@ int cuvidDecodePicture(void *handle, Order *order) {
   for (unsigned i = 0; i < order->slices && (codec == H264 || codec == HEVC); i++)
     if (order->offsets[i] + 3 > order->nbytes || memcmp(order->bits + order->offsets[i], start, 3))
       return say(INVALID_VALUE, "decode of a slice without a start code");
+  for (unsigned i = 0; i < order->slices && codec == AV1; i++)
+    if (order->offsets[2 * i] >= order->offsets[2 * i + 1] || order->offsets[2 * i + 1] > order->nbytes)
+      return say(INVALID_VALUE, "decode of a tile that is none");
   pthread_mutex_lock(&lock);
   number = pictures++;
   pthread_mutex_unlock(&lock);
@@ -181,14 +195,53 @@ int cuvidDecodePicture(void *handle, Order *order) {
   if (again && !decoder->decoded[order->index]) return say(INVALID_VALUE, "decode of a second field alone");
   decoder->seeds[order->index] = seed_of(order, again ? decoder->seeds[order->index] : 2166136261u);
   decoder->decoded[order->index] = 1;
+  remember(decoder, order->index);
   return say(0, "decode %u slices into %d: %08x", order->slices, order->index, decoder->seeds[order->index]);
+}
+
+/* The picture that the file has for such bits, 0 if it has none: its seed, the bits of a sample, the length and the
+   number of its rows, and its rows, luma and then chroma. Pictures that only differ in what they refer to may have the
+   same bits: the decoder's are then the file's in turn. */
+static const unsigned char *recorded(unsigned seed, unsigned bits, unsigned times, unsigned head[4]) {
+  static unsigned char *all;
+  static long nbytes;
+  const char *path = getenv("NVDEC_PICTURES");
+  pthread_mutex_lock(&lock);
+  if (path && !all) {
+    FILE *file = fopen(path, "rb");
+    if (!file || fseek(file, 0, SEEK_END) || (nbytes = ftell(file)) < 0) abort();
+    all = malloc((size_t)nbytes);
+    rewind(file);
+    if (fread(all, 1, (size_t)nbytes, file) != (size_t)nbytes) abort();
+    fclose(file);
+  }
+  pthread_mutex_unlock(&lock);
+  long found = -1;
+  for (long at = 0; at + 16 <= nbytes; at += 16 + (long)head[2] * head[3]) {
+    memcpy(head, all + at, 16);
+    if (head[0] != seed || head[1] != bits) continue;
+    found = at;
+    if (!times--) break;
+  }
+  if (found < 0) return 0;
+  memcpy(head, all + found, 16);
+  return all + found + 16;
 }
 
 /* Sample x, y of plane p (chroma: U and V beside each other) is seed >> 8 p + (3 + 4 p) x + (5 + 6 p) y, as many bits
    of it as there are, in the upper ones of 16 where there are more than eight. */
-static void paint(const Decoder *decoder, unsigned seed, unsigned char *to) {
+static void paint(const Decoder *decoder, unsigned seed, unsigned times, unsigned char *to) {
   unsigned long width = decoder->wish.target_width, height = (decoder->wish.target_height + 1) / 2 * 2;
   int bits = 8 + (int)decoder->wish.bits_above_8, wide = decoder->wish.format == P016;
+  unsigned head[4];
+  const unsigned char *from = recorded(seed, (unsigned)bits, times, head);
+  if (from) {
+    /* What is decoded may be larger than what is shown. */
+    unsigned luma = head[3] * 2 / 3;
+    for (unsigned y = 0; y < head[3]; y++)
+      memcpy(to + (y < luma ? y : y - luma + height) * decoder->pitch, from + (size_t)y * head[2], head[2]);
+    return;
+  }
   for (unsigned p = 0; p < 2; p++)
     for (unsigned long y = 0; y < (p ? height / 2 : height); y++, to += decoder->pitch)
       for (unsigned long x = 0; x < (p ? (width + 1) / 2 * 2 : width); x++) {
@@ -207,7 +260,7 @@ int cuvidMapVideoFrame64(void *handle, int index, Address *address, unsigned *pi
   while (i < decoder->wish.outputs && decoder->mapped[i]) i++;
   if (i == decoder->wish.outputs) return say(MAP_FAILED, "map beyond %lu outputs", i);
   decoder->mapped[i] = 1;
-  paint(decoder, decoder->seeds[index], (unsigned char *)decoder->outputs[i]);
+  paint(decoder, decoder->seeds[index], decoder->times[index], (unsigned char *)decoder->outputs[i]);
   *address = decoder->outputs[i];
   *pitch = (unsigned)decoder->pitch;
   return say(0, "map %d on %s stream: %08x", index, how->stream ? "a" : "the default", decoder->seeds[index]);
