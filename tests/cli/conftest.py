@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -154,3 +155,25 @@ def segcam_here(
         return Done(code, out, err)
 
     return run
+
+
+@pytest.fixture
+def gpu(
+    tensorrt_face: Any, brightest: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> SimpleNamespace:
+    """A plan, a clip of ten pictures, and the decoder of a stand-in GPU; ``run`` runs segcam in ``tmp_path``."""
+    import standin_nvdec
+    from lossless import clip
+    from plans import plan_of
+
+    from segcam.cli.main import main
+
+    plan = plan_of(tensorrt_face.trt, brightest())
+    video = clip(tmp_path / "clip.mp4")
+    nvdec = standin_nvdec.install(monkeypatch, tensorrt_face.machine)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*more: str, source: Path = video) -> int:
+        return main(["--engine", str(plan), "--source", str(source), *more])
+
+    return SimpleNamespace(nvdec=nvdec, run=run, machine=tensorrt_face.machine)

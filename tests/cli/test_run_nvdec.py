@@ -11,12 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import standin_nvdec
 from cuda_shim import compiler
 from lossless import clip
-from plans import plan_of
-
-from segcam.cli.main import main
 
 Brightest = Callable[..., Path]
 
@@ -24,20 +20,6 @@ pytestmark = [
     pytest.mark.tensorrt("11.4.0.106"),
     pytest.mark.skipif(compiler() is None, reason="no C++ compiler: apt install g++, or name one in CXX"),
 ]
-
-
-@pytest.fixture
-def gpu(tensorrt_face: Any, brightest: Brightest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A plan, a clip, and the decoder of the GPU; ``run`` runs segcam in ``tmp_path``."""
-    plan = plan_of(tensorrt_face.trt, brightest())
-    video = clip(tmp_path / "clip.mp4", count=8)
-    nvdec = standin_nvdec.install(monkeypatch, tensorrt_face.machine)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*more: str, source: Path = video) -> int:
-        return main(["--engine", str(plan), "--source", str(source), *more])
-
-    return SimpleNamespace(nvdec=nvdec, run=run, machine=tensorrt_face.machine)
 
 
 def pictures(folder: Path) -> list[np.ndarray]:
@@ -56,7 +38,7 @@ def test_what_comes_out_is_what_the_cpus_decoder_gives(
     assert "(h264, NVDEC)" in said and "warning" not in said
     for folder in ("{}", "{}_painted"):
         mine, other = pictures(tmp_path / folder.format("b")), pictures(tmp_path / folder.format("a"))
-        assert len(mine) == 8
+        assert len(mine) == 10
         assert all(np.array_equal(one, two) for one, two in zip(mine, other, strict=True))
     gc.collect()
     assert not gpu.nvdec.alive and gpu.nvdec.late == 0
@@ -67,7 +49,7 @@ def test_what_nvdec_cannot_is_said_once_and_runs(gpu: SimpleNamespace, capsys: p
     assert gpu.run("-o", "null", "--loop", "3") == 0
     said = capsys.readouterr().err
     assert said.count("decoded on the CPU, because NVDEC cannot") == 1
-    assert "done: 24 frames" in said
+    assert "done: 30 frames" in said
 
 
 def test_what_was_said_on_opening_is_not_said_again(

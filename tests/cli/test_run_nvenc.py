@@ -12,14 +12,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import standin_nvdec
 import standin_nvenc
 from cuda_frames import watch_downloads
 from cuda_shim import compiler
 from lossless import clip, pictures
-from plans import plan_of
 
-from segcam.cli.main import main
 from segcam.sinks import device_pictures
 
 Brightest = Callable[..., Path]
@@ -30,19 +27,10 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def gpu(tensorrt_face: Any, brightest: Brightest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A plan, a clip, and the decoder and encoder of the GPU; ``run`` runs segcam in ``tmp_path``."""
-    plan = plan_of(tensorrt_face.trt, brightest())
-    video = clip(tmp_path / "clip.mp4")
-    nvdec = standin_nvdec.install(monkeypatch, tensorrt_face.machine)
-    nvenc = standin_nvenc.install(monkeypatch, tensorrt_face.machine)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*more: str, source: Path = video) -> int:
-        return main(["--engine", str(plan), "--source", str(source), *more])
-
-    return SimpleNamespace(nvdec=nvdec, nvenc=nvenc, run=run, machine=tensorrt_face.machine)
+@pytest.fixture(autouse=True)
+def nvenc(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU has an encoder as well."""
+    gpu.nvenc = standin_nvenc.install(monkeypatch, gpu.machine)
 
 
 def the_same(mine: Path, other: Path, count: int = 10) -> None:

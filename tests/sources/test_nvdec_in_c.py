@@ -12,7 +12,7 @@ from typing import Any
 import av
 import nvdec_in_c_runs
 import pytest
-from nvdec_in_c_runs import Run, write
+from nvdec_in_c_runs import Run, selecting, write
 
 # Fixtures are found by being here.
 libraries, run = nvdec_in_c_runs.libraries, nvdec_in_c_runs.run
@@ -255,21 +255,7 @@ held = [source.read() for _ in range(3)]
 )
 def test_selection_is_that_of_the_cpu(run: Run, tmp_path: Path, options: dict[str, Any]) -> None:
     path = write(tmp_path / "a.mp4", "libx264", (64, 48), frames=25, options={"preset": "medium", "g": "7"})
-    first, every, loops = options.get("start_s", 0) * 25, options.get("every", 1), options.get("loops", 1) or 9
-    numbers = [number for number in range(25) if number >= first][::every] * loops
-    program = f"""
-plain, _ = read_all(**{options})
-gpu = open_driver("cuda-python")
-frames, _ = read_all(gpu=gpu, **{options})
-assert times(frames) == times(plain) and len(frames) >= 5 and not said, said
-expected = seeds(path)
-for frame, number in zip(frames, {numbers}, strict={options.get("frames") is None}):
-    check(gpu, frame, expected[number])
-del frame
-frames.clear()
-gpu.close()
-"""
-    run(program, path)
+    run(selecting(options), path)
 
 
 def test_sizes_change_and_what_nvdec_does_not_take_is_decoded_on_the_cpu(run: Run, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import nvdec_in_c_runs
 import pytest
 from nvdec_in_c_av1 import make, packets, rewrite
-from nvdec_in_c_runs import Run
+from nvdec_in_c_runs import Run, selecting
 
 # Fixtures are found by being here.
 libraries, run = nvdec_in_c_runs.libraries, nvdec_in_c_runs.run
@@ -64,21 +64,7 @@ assert gpu.released
 )
 def test_selection_is_that_of_the_cpu(run: Run, tmp_path: Path, options: dict[str, Any]) -> None:
     path = make(tmp_path / "a.mp4", 25, options={"g": "7"})
-    first, every, loops = options.get("start_s", 0) * 25, options.get("every", 1), options.get("loops", 1) or 9
-    numbers = [number for number in range(25) if number >= first][::every] * loops
-    program = f"""
-plain, _ = read_all(**{options})
-gpu = open_driver("cuda-python")
-frames, _ = read_all(gpu=gpu, **{options})
-assert times(frames) == times(plain) and len(frames) >= 5 and not said, said
-expected = seeds(path)
-for frame, number in zip(frames, {numbers}, strict={options.get("frames") is None}):
-    check(gpu, frame, expected[number])
-del frame
-frames.clear()
-gpu.close()
-"""
-    run(program, path)
+    run(selecting(options), path)
 
 
 def test_a_packet_for_each_frame(run: Run, tmp_path: Path) -> None:

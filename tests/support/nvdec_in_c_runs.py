@@ -41,7 +41,39 @@ def times(frames):
     return [(f.index, f.pts, f.time_base, f.width, f.height, f.matrix, f.full_range) for f in frames]
 """
 
+#: Part of a program that lets the CPU take over, with ``kept`` what was read or raised: the GPU's decoder is gone then.
+LET_GO = """
+import os
+from pathlib import Path
+notes = Path(os.environ["CUDA_IN_C_LOG"]).read_text().splitlines()
+assert sum(line.startswith("NVDEC create") for line in notes) == notes.count("NVDEC destroy") == 1, notes
+assert sum(line.startswith("allocate") for line in notes) == notes.count("free") > 1, notes
+gpu.close()
+assert gpu.released
+if decode == "auto":
+    assert source.read() is not None
+    source.close()
+"""
+
 Run = Callable[..., list[str]]
+
+
+def selecting(options: dict[str, Any]) -> str:
+    """A program that reads 25 pictures, 25 a second, by these ``SourceOptions``, on the CPU and on NVDEC."""
+    first, every, loops = options.get("start_s", 0) * 25, options.get("every", 1), options.get("loops", 1) or 9
+    numbers = [number for number in range(25) if number >= first][::every] * loops
+    return f"""
+plain, _ = read_all(**{options})
+gpu = open_driver("cuda-python")
+frames, _ = read_all(gpu=gpu, **{options})
+assert times(frames) == times(plain) and len(frames) >= 5 and not said, said
+expected = seeds(path)
+for frame, number in zip(frames, {numbers}, strict={options.get("frames") is None}):
+    check(gpu, frame, expected[number])
+del frame
+frames.clear()
+gpu.close()
+"""
 
 
 @pytest.fixture(scope="module")
