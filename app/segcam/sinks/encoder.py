@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
-from segcam.errors import SegcamError
+from segcam.errors import SegcamError, let_go
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -109,14 +109,19 @@ def device_problem(encoder: Encoder, picture: Callable[[], VideoFrame]) -> str |
     import av
 
     try:
-        given = picture()
-        context = _context(encoder, (given.width, given.height), "cuda")
-        given.pts, given.time_base = 0, context.time_base
-        context.encode(given)
-        context.encode(None)
+        _try_out(encoder, picture())
     except (av.FFmpegError, ValueError, TypeError, NotImplementedError, SegcamError) as error:
+        # Whoever keeps it would keep the picture.
+        let_go(error)
         return f"it does not take them from there (FFmpeg says: {_reason(error)})"
     return None
+
+
+def _try_out(encoder: Encoder, picture: VideoFrame) -> None:
+    context = _context(encoder, (picture.width, picture.height), "cuda")
+    picture.pts, picture.time_base = 0, context.time_base
+    context.encode(picture)
+    context.encode(None)
 
 
 def _context(encoder: Encoder, size: tuple[int, int], pix_fmt: str) -> VideoCodecContext:
