@@ -28,6 +28,8 @@ from segcam.sources.base import Source
 _POLL_S = 0.001
 #: How often the caller's thread looks after the run.
 _LOOK_S = 0.1
+#: Files are closed within this time where another part of the run has been given up.
+_GRACE_S = 3.0
 #: Nothing moving for this long is worth a line: a slow disk, a camera without pictures.
 _QUIET_S = 30.0
 
@@ -76,6 +78,8 @@ class Pipeline:
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _threads: dict[str, threading.Thread] = field(default_factory=dict, init=False)
+    #: Whom the run was ended without, in words.
+    _given_up: str = field(default="", init=False)
     #: Steps of all threads so far. Not exact, and need not be: it only has to change when something moves.
     _steps: int = field(default=0, init=False)
     #: What the segmenter thread is held up by just now: the cause of a frame that is dropped.
@@ -116,9 +120,9 @@ class Pipeline:
                 break
         if self._errors:
             raise self._errors[0]
-        if self.abandoned and self.abandoned != ["the source"]:
+        if self._given_up:
             raise SegcamError(
-                f"gave up waiting for {', '.join(self.abandoned)}",
+                f"gave up waiting for {self._given_up}",
                 "The outputs are complete up to there as far as they could be; see whether the disk or device answers.",
             )
 
@@ -156,14 +160,25 @@ class Pipeline:
             self.warn("the source does not answer and is left alone")
             self._frames.close()
         if still_s > self.stall_s and now - self._ending_since_s > self.stall_s:
-            names = [name for name, thread in self._threads.items() if thread in self._alive()]
-            self.abandoned += names
-            self.warn(f"gave up waiting for {', '.join(names)}: a call into a driver, codec or disk does not return")
-            self._frames.abort()
-            for queue in self._results:
-                queue.abort()
+            self._give_up()
             return False
         return True
+
+    def _give_up(self) -> None:
+        """Leave alone what does not come back. Those that were only held up by it close their files first."""
+        waited_for = [name for name, thread in self._threads.items() if thread in self._alive()]
+        self._frames.abort()
+        for queue in self._results:
+            queue.abort()
+        until = time.monotonic() + min(self.stall_s, _GRACE_S)
+        for thread in self._alive():
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, until - time.monotonic()))
+        names = [name for name, thread in self._threads.items() if thread in self._alive()]
+        self.abandoned += names
+        # What comes back at the last moment has lost frames all the same.
+        self._given_up = ", ".join(names or waited_for)
+        self.warn(f"gave up waiting for {self._given_up}: a call into a driver, codec or disk does not return")
 
     def _guard(self, work: Callable[..., None], *args: int) -> None:
         try:
