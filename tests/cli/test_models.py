@@ -6,10 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import until
 from zoo_server import Server
 
 import segcam
@@ -199,9 +199,7 @@ def test_ctrl_c_leaves_a_part_and_nothing_else(own_zoo: Path, server: Server) ->
         text=True,
     )
     part = cache.root() / "checkpoints" / "tiny.safetensors.part"
-    until = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size == 1_000_000) and time.monotonic() < until:
-        time.sleep(0.01)
+    until(lambda: part.exists() and part.stat().st_size == 1_000_000)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in err

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 _PATIENCE_S = 60.0
 ReadVideo = Callable[[Path], Any]
@@ -44,13 +45,6 @@ def start(tmp_path: Path, repository: Path, model: Path) -> Iterator[Start]:
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
-
-
-def until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while not reached():
-        assert time.monotonic() < deadline, "it does not come that far"
-        time.sleep(0.02)
 
 
 def count_lines(path: Path) -> int:

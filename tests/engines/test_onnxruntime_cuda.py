@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import cv2
+import driver_in_c
 import numpy as np
 import onnx
 import pytest
@@ -254,9 +254,7 @@ def test_what_onnxruntime_says_is_told_from_where_it_says_it(text: str, words: s
 
 def test_a_library_that_is_missing_is_told_from_what_the_core_gives(tmp_path: Path) -> None:
     """Compiled for this: a part that needs the core's symbol, and one that needs a driver's."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("there is no C compiler (cc)")
+    compiler = driver_in_c.c_compiler()
     for symbol, missing in (("Provider_GetHost", ""), ("cuOfNoDriver", "undefined symbol: cuOfNoDriver"), ("", "")):
         package = tmp_path / f"with_{symbol}"
         library = package / "capi" / "libonnxruntime_providers_cuda.so"

@@ -5,10 +5,10 @@ import hashlib
 import json
 import os
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from waiting import until
 from zoo_server import noise, zoo_text
 
 from segcam.errors import ZooError
@@ -185,9 +185,7 @@ def test_one_at_a_time(own_cache: Path) -> None:
     assert first_in.wait(30)
     for thread in threads[1:]:
         thread.start()
-    until = time.monotonic() + 30
-    while len(said) < 3 and time.monotonic() < until:
-        time.sleep(0.01)
+    until(lambda: len(said) == 3)
     go_on.set()
     for thread in threads:
         thread.join(30)

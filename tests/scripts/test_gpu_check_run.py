@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -71,15 +71,10 @@ def test_a_part_that_dies_is_a_finding(
 
 
 def gone(pid: int) -> bool:
-    for _ in range(200):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-            return True
-        time.sleep(0.05)
-    return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 #: It starts another process, as compute-sanitizer is one, and neither ends.
@@ -111,7 +106,8 @@ def test_a_part_that_hangs_ends_with_all_that_it_started(
     assert first["state"] == state and words in first["words"] and document["complete"]
     if "--budget" in options:
         assert document["parts"]["drivers"]["why"] == "all: no time left of the 6 s of --budget"
-    assert all(gone(int(pid)) for pid in pids.read_text().split())
+    # Processes end some time after they are told to.
+    until(lambda: all(gone(int(pid)) for pid in pids.read_text().split()))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
@@ -126,10 +122,7 @@ def test_nothing_outlives_the_check(tmp_path: Path, number: signal.Signals) -> N
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE) as check:
         try:
-            for _ in range(400):
-                if report.exists() and json.loads(report.read_text("utf-8"))["findings"]:
-                    break
-                time.sleep(0.05)
+            until(lambda: report.exists() and bool(json.loads(report.read_text("utf-8"))["findings"]))
             check.send_signal(number)
             code = check.wait(30)
         finally:
@@ -137,7 +130,7 @@ def test_nothing_outlives_the_check(tmp_path: Path, number: signal.Signals) -> N
     assert code == {signal.SIGTERM: 143, signal.SIGINT: 130}.get(number, -number)
     document = json.loads(report.read_text("utf-8"))
     assert [finding["name"] for finding in document["findings"]] == ["a"] and not document["complete"]
-    assert gone(int(pids.read_text()))
+    until(lambda: gone(int(pids.read_text())))
 
 
 def wheel(folder: Path, name: str, files: dict[str, bytes] | None = None) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import av
 import nvdec_in_c_runs
 import pytest
-from nvdec_in_c_runs import Run, selecting, write
+from nvdec_in_c_runs import Run, reading, selecting, write
 
 # Fixtures are found by being here.
 libraries, run = nvdec_in_c_runs.libraries, nvdec_in_c_runs.run
@@ -40,25 +40,7 @@ def test_every_picture_is_that_of_its_packet(run: Run, tmp_path: Path, name: str
     file, bits, how = CLIPS[name]
     how = dict(how)
     path = write(tmp_path / file, how.pop("codec"), how.pop("size"), frames=20, **how)
-    program = """
-plain, _ = read_all()
-gpu = open_driver("cuda-python")
-frames, info = read_all(gpu=gpu)
-assert info.description.endswith(", NVDEC)") and not said, (info, said)
-assert times(frames) == times(plain) and len(frames) == 20
-bits = int(sys.argv[2])
-for frame, seed in zip(frames, seeds(path), strict=True):
-    assert frame.device.format == ("nv12" if bits == 8 else "p010") and frame.device.gpu == 0
-    check(gpu, frame, seed, bits)
-    check_host(frame, seed, bits)
-gpu.close()
-assert not gpu.released
-del frame
-frames.clear()
-gc.collect()
-assert gpu.released
-"""
-    lines = run(program, path, bits)
+    lines = run(reading(bits), path)
     decoded, shown = ([line for line in lines if line.startswith(f"NVDEC {what}")] for what in ("decode", "map"))
     assert len(decoded) == len(shown) == 20 and all("on the default stream" in line for line in shown)
     assert all(("decode 3 slices" in line) == (name == "slices") for line in decoded)

@@ -11,7 +11,7 @@ from typing import Any
 import nvdec_in_c_runs
 import pytest
 from nvdec_in_c_av1 import make, packets, rewrite
-from nvdec_in_c_runs import Run, selecting
+from nvdec_in_c_runs import Run, reading, selecting
 
 # Fixtures are found by being here.
 libraries, run = nvdec_in_c_runs.libraries, nvdec_in_c_runs.run
@@ -32,25 +32,7 @@ def test_every_picture_is_that_of_its_tiles(run: Run, tmp_path: Path, name: str)
     """All frames in order, with the CPU's times, and their samples still there when all have been decoded."""
     file, bits, how = CLIPS[name]
     path = make(tmp_path / file, **how)
-    program = """
-plain, _ = read_all(loops=2)
-gpu = open_driver("cuda-python")
-frames, info = read_all(gpu=gpu, loops=2)
-assert info.description.endswith("(av1, NVDEC)") and not said, (info, said)
-assert times(frames) == times(plain) and len(frames) == 40
-bits = int(sys.argv[2])
-for frame, seed in zip(frames, seeds(path) * 2, strict=True):
-    assert frame.device.format == ("nv12" if bits == 8 else "p010") and frame.device.gpu == 0
-    check(gpu, frame, seed, bits)
-    check_host(frame, seed, bits)
-gpu.close()
-assert not gpu.released
-del frame
-frames.clear()
-gc.collect()
-assert gpu.released
-"""
-    lines = run(program, path, bits)
+    lines = run(reading(bits, "(av1", loops=2), path)
     decoded, shown = ([line for line in lines if line.startswith(f"NVDEC {what}")] for what in ("decode", "map"))
     assert len(decoded) == len(shown) == 40 and all("on the default stream" in line for line in shown)
     order = [[line.split()[-1] for line in some] for some in (decoded, shown)]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import cuda_shim
 import pytest
 from real_bindings import cuda_bindings
@@ -35,11 +36,23 @@ def faults(notes: list[str]) -> list[str]:
     return [note for note in notes if _FAULT.search(note)]
 
 
-def build(folder: Path, *sources: str) -> Path:
-    """Compiles those (libcuda.c always) into ``folder`` and returns it; skips where there is no C compiler."""
+def c_compiler() -> str:
+    """Skips where there is none."""
     compiler = shutil.which("cc")
     if compiler is None:
-        pytest.skip("there is no C compiler (cc)")
+        pytest.skip("there is no C compiler: apt install gcc")
+    return compiler
+
+
+def need_nvenc_13(notes: list[str]) -> None:
+    """NVENC in C knows one version of the API; skips where FFmpeg asked it for another."""
+    if any("another version of the API" in note for note in notes):
+        pytest.skip(f"PyAV {av.__version__} was built for another version of NVENC's API than 13.0")
+
+
+def build(folder: Path, *sources: str) -> Path:
+    """Compiles those (libcuda.c always) into ``folder`` and returns it; skips where there is no C compiler."""
+    compiler = c_compiler()
     driver = folder / LIBRARIES["libcuda.c"]
     for source in ("libcuda.c", *sources):
         name = LIBRARIES[source]

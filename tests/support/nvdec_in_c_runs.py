@@ -58,6 +58,27 @@ if decode == "auto":
 Run = Callable[..., list[str]]
 
 
+def reading(bits: int, decoder: str = "", *, loops: int = 1) -> str:
+    """A program that reads all of a video on the CPU and on NVDEC, 20 pictures a loop, and holds them to the end."""
+    return f"""
+plain, _ = read_all(loops={loops})
+gpu = open_driver("cuda-python")
+frames, info = read_all(gpu=gpu, loops={loops})
+assert info.description.endswith({f"{decoder}, NVDEC)"!r}) and not said, (info, said)
+assert times(frames) == times(plain) and len(frames) == {20 * loops}
+for frame, seed in zip(frames, seeds(path) * {loops}, strict=True):
+    assert frame.device.format == {("nv12" if bits == 8 else "p010")!r} and frame.device.gpu == 0
+    check(gpu, frame, seed, {bits})
+    check_host(frame, seed, {bits})
+gpu.close()
+assert not gpu.released
+del frame
+frames.clear()
+gc.collect()
+assert gpu.released
+"""
+
+
 def selecting(options: dict[str, Any]) -> str:
     """A program that reads 25 pictures, 25 a second, by these ``SourceOptions``, on the CPU and on NVDEC."""
     first, every, loops = options.get("start_s", 0) * 25, options.get("every", 1), options.get("loops", 1) or 9

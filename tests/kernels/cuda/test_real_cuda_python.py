@@ -7,12 +7,12 @@ on to a driver as they are meant.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
+import driver_in_c
 import pytest
 from real_bindings import cuda_bindings
 
@@ -72,24 +72,17 @@ print("closed")
 
 
 @pytest.fixture(scope="module")
-def driver_in_c(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a libcuda.so.1."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("there is no C compiler (cc)")
-    folder = tmp_path_factory.mktemp("driver")
-    source = Path(__file__).parents[2] / "support" / "cuda_in_c" / "libcuda.c"
-    command = [compiler, "-O1", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", str(source), "-ldl"]
-    subprocess.run([*command, "-o", str(folder / "libcuda.so.1")], check=True, timeout=60)
-    return folder
+    return driver_in_c.build(tmp_path_factory.mktemp("driver"))
 
 
 @pytest.mark.parametrize("version", ["12.8.0", "12.9.*", "13.*"])
-def test_the_adapter_works_with_the_real_library(repository: Path, driver_in_c: Path, version: str) -> None:
+def test_the_adapter_works_with_the_real_library(repository: Path, driver: Path, version: str) -> None:
     paths = [str(cuda_bindings(version)), str(repository / "app")]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "LD_LIBRARY_PATH": str(driver_in_c)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "LD_LIBRARY_PATH": str(driver)},
         capture_output=True,
         text=True,
         timeout=120,
