@@ -156,10 +156,13 @@ class Run:
                 opened.append(sink)
             depth = max(1, network.engine.info.requests - 1) if policy == "newest" else 0
             painted = [sink for sink in sinks if sink.needs_overlay]
+            there = [sink for sink in painted if getattr(sink, "takes_device_overlays", False)]
+            if there and len(there) < len(painted):
+                say("pictures come down from the GPU before they are encoded: another output shows them, too")
             segmenter = network.segmenter(
                 labels=any(sink.needs_labels for sink in sinks),
                 overlay=bool(painted),
-                resident=all(getattr(sink, "takes_device_overlays", False) for sink in painted),
+                resident=len(there) == len(painted),
                 depth=depth,
             )
             before = self._network_rate() if settings.benchmark else None
